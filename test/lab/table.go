@@ -1,0 +1,33 @@
+package lab
+
+import (
+	"github.com/csobackup/cso_backupnrestore/test/lab/engine"
+	"github.com/csobackup/cso_backupnrestore/test/lab/etcd"
+	"github.com/csobackup/cso_backupnrestore/test/lab/files"
+	"github.com/csobackup/cso_backupnrestore/test/lab/zookeeper"
+)
+
+const central = "central"
+
+// entry is one kind of server the lab can start.
+type entry struct {
+	engine  engine.Engine
+	cluster bool // --members applies: its servers form a cluster
+	process bool // there is a server process to kill, freeze and control
+	perVM   bool // its estate member carries the VM's name
+}
+
+// engines is the lab's table of kinds. versions choose other than Debian's.
+func engines(versions map[string]string) map[string]entry {
+	return map[string]entry{
+		"etcd":         {engine: etcd.New(versions["etcd"]), cluster: true, process: true},
+		"zookeeper":    {engine: zookeeper.New(), cluster: true, process: true},
+		"secrets":      {engine: files.New("secrets"), perVM: true},
+		"certificates": {engine: files.New("certificates"), perVM: true},
+	}
+}
+
+// DefaultComponents are what a lab gets when none are named, in start order.
+func DefaultComponents() []string {
+	return []string{"etcd", "zookeeper", "secrets", "certificates"}
+}
