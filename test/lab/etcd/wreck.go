@@ -91,11 +91,12 @@ func wreckKeys(ctx context.Context, c *clientv3.Client, r *rand.Rand) error {
 			changed = append(changed, item{k, "", kv.Lease})
 		}
 	}
+	added := []item{{key: "\x00\x00", value: "a new lowest key"}, {key: strings.Repeat("\xff", 8), value: "a new highest key"},
+		{key: "/added/large", value: randomBytes(r, 1_300_000)}}
 	for n := range 50 {
-		changed = append(changed, item{key: fmt.Sprintf("/added/%s/%d", randomBytes(r, 6), n), value: randomBytes(r, r.IntN(2000))})
+		added = append(added, item{key: fmt.Sprintf("/added/%s/%d", randomBytes(r, 6), n), value: randomBytes(r, r.IntN(2000))})
 	}
-	changed = append(changed, item{key: "\x00\x00", value: "a new lowest key"}, item{key: strings.Repeat("\xff", 8), value: "a new highest key"},
-		item{key: "/added/large", value: randomBytes(r, 1_300_000)})
+	// The former first and by itself: a second wreck finds the first one's additions among them.
 	if err := put(ctx, c, changed); err != nil {
 		return err
 	}
@@ -116,7 +117,7 @@ func wreckKeys(ctx context.Context, c *clientv3.Client, r *rand.Rand) error {
 	}
 	zeros := []byte(strings.Repeat("\x00", 1_000_000))
 	zeros[len(zeros)/2] = 1
-	return put(ctx, c, []item{{key: "/awkward/1MB-zeros", value: string(zeros)}})
+	return put(ctx, c, append(added, item{key: "/awkward/1MB-zeros", value: string(zeros)}))
 }
 
 // wreckAuth is written so that it can run twice: what is gone already is no error.

@@ -137,7 +137,8 @@ func kindLines(ctx context.Context, m engine.Member, zxid int64) ([]string, erro
 }
 
 func runKinds(ctx context.Context, m engine.Member, source string) (lines []string, last int64, err error) {
-	argv := append(java(m.Dir, "512m"), source, m.Options["data_dir"])
+	// Without the switch the server's classes take TTL nodes for ephemeral ones.
+	argv := append(java(m.Dir, "512m"), "-Dzookeeper.extendedTypesEnabled=true", source, m.Options["data_dir"])
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	var out, problems bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &problems
