@@ -17,11 +17,13 @@ import (
 	"github.com/csobackup/cso_backupnrestore/plugins"
 )
 
+const file = "claim.json"
+
 // Guard is the highest claim a VM has seen, kept on disk so that it
 // survives the worker.
 type Guard struct {
 	mu   sync.Mutex
-	path string
+	dir  *os.Root
 	seen epoch.Claim
 }
 
@@ -30,8 +32,12 @@ func Open(dir string) (*Guard, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("epoch guard: %w", err)
 	}
-	g := &Guard{path: filepath.Join(dir, "claim.json")}
-	b, err := os.ReadFile(g.path)
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("epoch guard: %w", err)
+	}
+	g := &Guard{dir: root}
+	b, err := root.ReadFile(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return g, nil
@@ -39,7 +45,7 @@ func Open(dir string) (*Guard, error) {
 		return nil, fmt.Errorf("epoch guard: %w", err)
 	}
 	if err := json.Unmarshal(b, &g.seen); err != nil {
-		return nil, fmt.Errorf("epoch guard %s is damaged: %w: remove it while no operation runs", g.path, err)
+		return nil, fmt.Errorf("epoch guard %s is damaged: %w: remove it while no operation runs", filepath.Join(dir, file), err)
 	}
 	return g, nil
 }
@@ -60,7 +66,7 @@ func (g *Guard) Raise(c epoch.Claim) error {
 	if err != nil {
 		return err
 	}
-	if err := fsutil.WriteFile(g.path, b, 0o600); err != nil {
+	if err := fsutil.Replace(g.dir, ".", file, b); err != nil {
 		return fmt.Errorf("epoch guard: %w", err)
 	}
 	g.seen = c

@@ -22,7 +22,12 @@ import (
 )
 
 // Journal is an open journal directory.
-type Journal struct{ dir string }
+type Journal struct {
+	dir  string
+	root *os.Root
+}
+
+const file = "current.json"
 
 // At is the journal of a store root; the directory is made when missing.
 func At(root string) (*Journal, error) {
@@ -30,12 +35,16 @@ func At(root string) (*Journal, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
-	return &Journal{dir: dir}, nil
+	r, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	return &Journal{dir: dir, root: r}, nil
 }
 
 // Read is the state now; the zero State when no run was ever recorded.
 func (j *Journal) Read() (State, error) {
-	b, err := os.ReadFile(j.file())
+	b, err := j.root.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return State{}, nil
 	}
@@ -52,7 +61,7 @@ func (j *Journal) Read() (State, error) {
 	return s, nil
 }
 
-func (j *Journal) file() string { return filepath.Join(j.dir, "current.json") }
+func (j *Journal) file() string { return filepath.Join(j.dir, file) }
 
 // lock serialises all writers of this host; it waits until ctx ends.
 func (j *Journal) lock(ctx context.Context) (unlock func(), err error) {
@@ -84,7 +93,7 @@ func (j *Journal) write(s State) error {
 	if err != nil {
 		return err
 	}
-	if err := fsutil.WriteFile(j.file(), append(b, '\n'), 0o600); err != nil {
+	if err := fsutil.Replace(j.root, ".", file, append(b, '\n')); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
 	return nil

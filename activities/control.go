@@ -1,0 +1,238 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
+
+	"github.com/csobackup/cso_backupnrestore/internal/beat"
+	"github.com/csobackup/cso_backupnrestore/internal/config"
+	"github.com/csobackup/cso_backupnrestore/internal/epoch"
+	"github.com/csobackup/cso_backupnrestore/internal/journal"
+	"github.com/csobackup/cso_backupnrestore/internal/maintenance"
+	"github.com/csobackup/cso_backupnrestore/internal/manifest"
+	"github.com/csobackup/cso_backupnrestore/internal/problem"
+	"github.com/csobackup/cso_backupnrestore/internal/store"
+	"github.com/csobackup/cso_backupnrestore/internal/topology"
+	"github.com/csobackup/cso_backupnrestore/plugins"
+	"github.com/csobackup/cso_backupnrestore/workflows"
+)
+
+// Control are the activities of the installer-vm's control worker.
+type Control struct {
+	VM       string        // the installer-vm
+	Client   client.Client // of the control role
+	Registry *plugins.Registry
+	Estate   func() (*config.Estate, error)
+	Store    *store.Store
+	Journal  *journal.Journal
+	Keeper   *maintenance.Keeper
+	Paths    config.Paths
+	Log      *slog.Logger
+}
+
+// Survey says what there is: units, VMs, times, and the name of the new backup.
+func (c *Control) Survey(ctx context.Context, in workflows.SurveyInput) (workflows.Survey, error) {
+	e, err := c.Estate()
+	if err != nil {
+		return workflows.Survey{}, told(ctx, fmt.Errorf("%w: %w", plugins.ErrConfig, err))
+	}
+	units, err := topology.Units(e, c.Registry)
+	if err != nil {
+		return workflows.Survey{}, told(ctx, err)
+	}
+	if len(units) == 0 {
+		return workflows.Survey{}, told(ctx, fmt.Errorf("the estate file lists no instance: %w", plugins.ErrConfig))
+	}
+	s := workflows.Survey{
+		Backup: manifest.Timestamp(in.Started), Installer: c.VM, Units: units, VMs: topology.VMs(units), HasSwitch: e.Switch != nil,
+		MaxMaintenance: time.Duration(e.Settings.MaxMaintenance), Parallel: e.Settings.Parallel,
+		Heartbeat: time.Duration(e.Settings.Heartbeat), VMLostAfter: time.Duration(e.Settings.VMLostAfter),
+	}
+	if in.Name != "" {
+		ref := manifest.Ref{Name: in.Name, Timestamp: s.Backup}
+		if err := ref.Validate(); err != nil {
+			return s, told(ctx, problem.New(problem.Usage, "", "%w", err))
+		}
+		s.Backup = ref.String()
+	}
+	return s, nil
+}
+
+// Fence claims the journal for the calling run.
+func (c *Control) Fence(ctx context.Context, in workflows.FenceInput) (workflows.FenceResult, error) {
+	info := activity.GetInfo(ctx)
+	cluster, err := c.cluster(ctx)
+	if err != nil {
+		return workflows.FenceResult{}, told(ctx, err)
+	}
+	before, err := c.Journal.Read()
+	if err != nil {
+		return workflows.FenceResult{}, told(ctx, err)
+	}
+	s, err := c.Journal.Claim(ctx, journal.Request{
+		Cluster: cluster, Workflow: info.WorkflowExecution.ID, Run: info.WorkflowExecution.RunID,
+		Operation: in.Operation, Backup: in.Backup, Repairs: in.Repairs,
+	})
+	if err != nil {
+		return workflows.FenceResult{}, told(ctx, err)
+	}
+	out := workflows.FenceResult{Claim: s.Claim, Written: s.Written, Held: s.Hold != nil}
+	if s.Half() || s.Hold != nil {
+		out.Safety = s.Safety
+		if before.Claim != s.Claim {
+			out.Source, out.Targets = before.Backup, before.Targets
+		}
+	}
+	return out, nil
+}
+
+// Held says what an open hold is about, or that there is none.
+func (c *Control) Held(ctx context.Context, in workflows.ResolveInput) (workflows.FenceResult, error) {
+	s, err := c.Journal.Read()
+	if err != nil {
+		return workflows.FenceResult{}, told(ctx, err)
+	}
+	if !s.Open() || (s.Hold == nil && !s.Half()) {
+		return workflows.FenceResult{}, told(ctx, problem.New(problem.Failed, "", "nothing is held: there is nothing to resolve"))
+	}
+	if name, _, _ := cutRef(s.Backup); in.Confirm != s.Backup && in.Confirm != name {
+		return workflows.FenceResult{}, told(ctx, problem.New(problem.Confirm, "type `resolve "+in.Action+" --confirm "+name+"`",
+			"resolving the hold of %s needs its name to be confirmed", s.Backup))
+	}
+	return workflows.FenceResult{Written: s.Written, Safety: s.Safety, Source: s.Backup, Targets: s.Targets, Held: true}, nil
+}
+
+// Mark writes a phase, begun or proven units into the journal.
+func (c *Control) Mark(ctx context.Context, in workflows.MarkInput) error {
+	if in.Phase != "" || in.Safety != "" || len(in.Targets) > 0 {
+		_, err := c.Journal.Update(ctx, in.Claim, func(s *journal.State) error {
+			s.Phase = in.Phase
+			if in.Safety != "" {
+				s.Safety = in.Safety
+			}
+			if len(in.Targets) > 0 {
+				s.Targets = in.Targets
+			}
+			return nil
+		})
+		if err != nil {
+			return told(ctx, err)
+		}
+	}
+	if err := c.Journal.BeginWrite(ctx, in.Claim, in.Begin...); err != nil {
+		return told(ctx, err)
+	}
+	return told(ctx, c.Journal.Proven(ctx, in.Claim, in.Proven...))
+}
+
+// HoldMaintenance keeps the maintenance lease until the workflow drops it.
+func (c *Control) HoldMaintenance(ctx context.Context, in workflows.HoldInput) error {
+	info := activity.GetInfo(ctx)
+	attempt := fmt.Sprintf("%s/%d", info.WorkflowExecution.RunID, info.Attempt)
+	err := beat.Run(ctx, c.Client, beat.For(in.Heartbeat), func() any { return workflows.Beat{Phase: "holding", At: time.Now().UTC()} },
+		func(ctx context.Context) error { return c.Keeper.Hold(ctx, in.Claim, attempt) })
+	return told(ctx, err)
+}
+
+// EnterMaintenance turns maintenance on under a living holder.
+func (c *Control) EnterMaintenance(ctx context.Context, in workflows.EnterInput) (workflows.EnterResult, error) {
+	w, err := c.Keeper.EnterMode(ctx, in.Claim, in.Max, in.Tolerant)
+	return workflows.EnterResult{Warning: short(w)}, told(ctx, err)
+}
+
+// ExitMaintenance puts maintenance back as it was.
+func (c *Control) ExitMaintenance(ctx context.Context, claim epoch.Claim) (workflows.LeaveResult, error) {
+	l, err := c.Keeper.LeaveMode(ctx, claim)
+	return workflows.LeaveResult{Was: l.Was, Held: l.Held, Gap: l.Gap}, told(ctx, err)
+}
+
+// Cleanup removes an incomplete backup, closes the journal, or holds the estate.
+func (c *Control) Cleanup(ctx context.Context, in workflows.CleanupInput) error {
+	if in.Hold != "" {
+		c.Log.Error("the estate is held in maintenance", "epoch", in.Claim.Epoch, "reason", in.Hold)
+		return told(ctx, c.Journal.HoldEstate(ctx, in.Claim, in.Hold))
+	}
+	if in.Backup != "" {
+		if err := c.Journal.Check(in.Claim); err != nil {
+			return told(ctx, err)
+		}
+		if err := c.discard(ctx, in.Backup); err != nil {
+			return told(ctx, err)
+		}
+	}
+	return told(ctx, c.Journal.Close(ctx, in.Claim, in.Outcome))
+}
+
+// Holder asks who holds the estate.
+func (c *Control) Holder(ctx context.Context) (workflows.Progress, error) {
+	var p workflows.Progress
+	v, err := c.Client.QueryWorkflow(ctx, workflows.ExclusiveID, "", workflows.ProgressQuery)
+	if err != nil {
+		return p, told(ctx, err)
+	}
+	return p, told(ctx, v.Get(&p))
+}
+
+func (c *Control) cluster(ctx context.Context) (string, error) {
+	info, err := c.Client.WorkflowService().GetClusterInfo(ctx, &workflowservice.GetClusterInfoRequest{})
+	if err != nil {
+		return "", fmt.Errorf("which temporal cluster is this: %w", err)
+	}
+	return info.ClusterId, nil
+}
+
+// RunClosed asks the engine whether a run has ended. On another cluster than
+// the claim's, or without an answer, it cannot tell.
+func (c *Control) RunClosed(ctx context.Context, workflow string, claim epoch.Claim) (bool, error) {
+	id, err := c.cluster(ctx)
+	if err != nil {
+		return false, err
+	}
+	if id != claim.Cluster {
+		return false, fmt.Errorf("the run lives on temporal cluster %s, this is %s: use `resolve` if that one is gone", claim.Cluster, id)
+	}
+	d, err := c.Client.DescribeWorkflowExecution(ctx, workflow, claim.Run)
+	var gone *serviceerror.NotFound
+	if errors.As(err, &gone) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return d.WorkflowExecutionInfo.Status != enums.WORKFLOW_EXECUTION_STATUS_RUNNING, nil
+}
+
+// OpenSwitch connects to the holder of the maintenance switch; nil when the estate names none.
+func (c *Control) OpenSwitch(ctx context.Context) (plugins.Switch, io.Closer, error) {
+	e, err := c.Estate()
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := c.Registry.Get(e.Switch.Component)
+	if err != nil {
+		return nil, nil, err
+	}
+	t, err := e.Target(e.Switch.Component, e.Switch.Instance, "")
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := p.Open(ctx, t)
+	if err != nil {
+		return nil, nil, err
+	}
+	sw, ok := s.(plugins.Switch)
+	if !ok {
+		return nil, nil, errors.Join(fmt.Errorf("%s holds no maintenance switch: %w", t, plugins.ErrConfig), s.Close())
+	}
+	return sw, s, nil
+}

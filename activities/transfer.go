@@ -1,0 +1,241 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/csobackup/cso_backupnrestore/internal/beat"
+	"github.com/csobackup/cso_backupnrestore/internal/manifest"
+	"github.com/csobackup/cso_backupnrestore/plugins"
+	"github.com/csobackup/cso_backupnrestore/workflows"
+)
+
+// transfer surrounds work on a unit with all that a long activity owes: the
+// claim in force, no other attempt on the unit, a beat with live progress.
+func (v *VM) transfer(ctx context.Context, in workflows.UnitInput, step string, work func(context.Context, plugins.Run) error) error {
+	if err := v.Guard.Check(in.Claim); err != nil {
+		return told(ctx, err)
+	}
+	var live live
+	start := time.Now()
+	err := beat.Run(ctx, v.Client, beat.For(in.Heartbeat), live.beat, func(bctx context.Context) error {
+		actx, leave, err := v.Attempts.Enter(bctx, in.Unit.String(), in.Claim)
+		if err != nil {
+			return err
+		}
+		defer leave()
+		run, err := v.run(ctx, in, func(s plugins.Status) {
+			live.set(s)
+			if in.Pinned != "" {
+				v.Pins.Touch(in.Pinned)
+			}
+		})
+		if err != nil {
+			return err
+		}
+		if err := v.Guard.Check(in.Claim); err != nil { // waiting for an older attempt may have taken long
+			return err
+		}
+		if err = work(actx, run); err != nil && context.Cause(actx) != nil {
+			err = fmt.Errorf("%w (%w)", err, context.Cause(actx))
+		}
+		return err
+	})
+	if err != nil {
+		v.Log.Warn(step, "unit", in.Unit.String(), "epoch", in.Claim.Epoch, "took", time.Since(start).Round(time.Millisecond), "err", err)
+	} else {
+		v.Log.Info(step, "unit", in.Unit.String(), "epoch", in.Claim.Epoch, "took", time.Since(start).Round(time.Millisecond))
+	}
+	return told(ctx, err)
+}
+
+// Pin takes and holds the unit's view; without a Pinner the result has no id.
+func (v *VM) Pin(ctx context.Context, in workflows.UnitInput) (workflows.PinResult, error) {
+	var out workflows.PinResult
+	err := v.transfer(ctx, in, "pin", func(ctx context.Context, run plugins.Run) error {
+		s, err := v.open(context.WithoutCancel(ctx), in.Unit) // outlives this activity
+		if err != nil {
+			return err
+		}
+		p, ok := s.(plugins.Pinner)
+		if !ok {
+			return s.Close()
+		}
+		pin, err := p.Pin(ctx, run)
+		if err != nil {
+			return errors.Join(err, s.Close())
+		}
+		v.Pins.Put(in.Claim, pin, s)
+		i := pin.Info()
+		out = workflows.PinResult{ID: i.ID, At: i.At.UTC(), Position: short(i.Position)}
+		return nil
+	})
+	return out, err
+}
+
+// Copy writes the unit's artifacts into the store, from its pin if it has one.
+func (v *VM) Copy(ctx context.Context, in workflows.UnitInput) (workflows.UnitResult, error) {
+	out := workflows.UnitResult{Unit: in.Unit.String(), VM: v.Name}
+	start := time.Now()
+	err := v.transfer(ctx, in, "copy", func(ctx context.Context, run plugins.Run) error {
+		backup, err := v.source(ctx, in)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = backup.Close() }()
+		ref, err := manifest.ParseRef(in.Backup)
+		if err != nil {
+			return err
+		}
+		k, err := v.writer()
+		if err != nil {
+			return err
+		}
+		w, err := v.Store.BeginUnit(ctx, ref, unitID(in.Unit), k, backup.options)
+		if err != nil {
+			return err
+		}
+		defer w.Abort()
+		rep, err := backup.run(ctx, run, w)
+		if err != nil {
+			return err
+		}
+		sum, err := w.Finish(ctx, unitMeta(in, v.Name, rep, backup.pin))
+		if err != nil {
+			return err
+		}
+		out.Artifacts, out.Records, out.Bytes, out.Stored, out.New = sum.Artifacts, sum.Records, sum.Bytes, sum.Stored, sum.StoredNew
+		out.Digest, out.Warnings, out.Inexact = sum.Digest.String(), bounded(rep.Warnings), inexact(rep.Inexact)
+		return nil
+	})
+	out.Took = time.Since(start)
+	return out, err
+}
+
+// RestoreUnit makes the live data equal to the backup, accounts apart.
+func (v *VM) RestoreUnit(ctx context.Context, in workflows.UnitInput) (workflows.UnitResult, error) {
+	return v.change(ctx, in, "restore", func(ctx context.Context, run plugins.Run, r plugins.ArtifactReader) (plugins.Report, error) {
+		s, err := v.open(ctx, in.Unit)
+		if err != nil {
+			return plugins.Report{}, err
+		}
+		defer func() { _ = s.Close() }()
+		return s.Restore(ctx, run, r)
+	})
+}
+
+// Bootstrap builds the unit anew on empty or destroyed servers; a plugin
+// that cannot is restored like any other.
+func (v *VM) Bootstrap(ctx context.Context, in workflows.UnitInput) (workflows.UnitResult, error) {
+	p, t, err := v.target(in.Unit)
+	if err != nil {
+		return workflows.UnitResult{}, told(ctx, err)
+	}
+	b, ok := p.(plugins.Bootstrapper)
+	if !ok {
+		return v.RestoreUnit(ctx, in)
+	}
+	return v.change(ctx, in, "bootstrap", func(ctx context.Context, run plugins.Run, r plugins.ArtifactReader) (plugins.Report, error) {
+		return b.Bootstrap(ctx, t, run, r)
+	})
+}
+
+// SwitchAccounts makes the accounts equal to the backup, proves data and
+// accounts, and logs in anew with the credentials the estate names now.
+func (v *VM) SwitchAccounts(ctx context.Context, in workflows.UnitInput) (workflows.UnitResult, error) {
+	return v.change(ctx, in, "accounts", func(ctx context.Context, run plugins.Run, r plugins.ArtifactReader) (plugins.Report, error) {
+		s, err := v.open(ctx, in.Unit)
+		if err != nil {
+			return plugins.Report{}, err
+		}
+		defer func() { _ = s.Close() }()
+		a, ok := s.(plugins.AccountSwitcher)
+		if !ok {
+			return plugins.Report{}, nil
+		}
+		rep, err := a.RestoreAccounts(ctx, run, r)
+		if err != nil {
+			return rep, err
+		}
+		again, err := v.open(ctx, in.Unit)
+		if err != nil {
+			return rep, fmt.Errorf("log in with the restored accounts: %w", err)
+		}
+		return rep, again.Close()
+	})
+}
+
+func (v *VM) change(ctx context.Context, in workflows.UnitInput, step string, do func(context.Context, plugins.Run, plugins.ArtifactReader) (plugins.Report, error)) (workflows.UnitResult, error) {
+	out := workflows.UnitResult{Unit: in.Unit.String(), VM: v.Name}
+	start := time.Now()
+	err := v.transfer(ctx, in, step, func(ctx context.Context, run plugins.Run) error {
+		r, err := v.stored(ctx, in)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = r.Close() }()
+		rep, err := do(ctx, run, r)
+		out.Artifacts, out.Unchanged, out.Removed, out.Records, out.Bytes = rep.Artifacts, rep.Unchanged, rep.Removed, rep.Records, rep.Bytes
+		out.Warnings, out.Inexact = bounded(rep.Warnings), inexact(rep.Inexact)
+		return err
+	})
+	out.Took = time.Since(start)
+	return out, err
+}
+
+// CompareUnit proves that live data equals the backup, or says where not.
+func (v *VM) CompareUnit(ctx context.Context, in workflows.UnitInput) (workflows.CompareResult, error) {
+	var out workflows.CompareResult
+	err := v.transfer(ctx, in, "compare", func(ctx context.Context, run plugins.Run) error {
+		r, err := v.stored(ctx, in)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = r.Close() }()
+		s, err := v.open(ctx, in.Unit)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = s.Close() }()
+		diffs, err := s.Compare(ctx, run, r)
+		if err != nil {
+			return err
+		}
+		out.Equal, out.Foreign = len(diffs) == 0, true
+		for _, d := range diffs {
+			out.Foreign = out.Foreign && d.Foreign
+			out.Differences = append(out.Differences, d.Artifact+" "+d.Kind+" "+d.Detail)
+		}
+		out.Differences = bounded(out.Differences)
+		return nil
+	})
+	return out, err
+}
+
+// live is the last status of a transfer.
+type live struct {
+	mu sync.Mutex
+	s  plugins.Status
+}
+
+func (l *live) set(s plugins.Status) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.s = s
+}
+
+func (l *live) beat() any {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	item := l.s.Item
+	if len(item) > 64 {
+		item = item[:64]
+	}
+	return workflows.Beat{Phase: l.s.Phase, Item: item, Bytes: l.s.Bytes, Total: l.s.Total, At: time.Now().UTC().Truncate(time.Second)}
+}
+
+var _ io.Closer = (*origin)(nil)

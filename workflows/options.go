@@ -1,0 +1,73 @@
+package workflows
+
+import (
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+)
+
+// The only activity options of the product. No ScheduleToStart on transfers:
+// it was measured to fail healthy units that wait for a slot.
+
+// leaveWithin is how long leaving maintenance and rolling back may be tried before the estate is held.
+const leaveWithin = 10 * time.Minute
+
+var retry = &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 30 * time.Second, MaximumAttempts: 10}
+
+// onControl: short steps of the control worker.
+func onControl(ctx workflow.Context, summary string) workflow.Context {
+	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		TaskQueue: ControlQueue, StartToCloseTimeout: 2 * time.Minute, ScheduleToCloseTimeout: leaveWithin,
+		RetryPolicy: retry, WaitForCancellation: true, Summary: summary,
+	})
+}
+
+// onControlLong: steps of the control worker that read whole backups.
+func (r *run) onControlLong(ctx workflow.Context, id string) workflow.Context {
+	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		ActivityID: id, TaskQueue: ControlQueue, StartToCloseTimeout: 24 * time.Hour, HeartbeatTimeout: r.survey.Heartbeat,
+		RetryPolicy: retry, WaitForCancellation: true, Summary: id,
+	})
+}
+
+// onCtl: short steps on a VM. A VM that does not answer in time is a failure of its own.
+func onCtl(ctx workflow.Context, vm, summary string) workflow.Context {
+	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		TaskQueue: CtlQueue(vm), StartToCloseTimeout: time.Minute, ScheduleToCloseTimeout: 2 * time.Minute,
+		RetryPolicy: retry, WaitForCancellation: true, Summary: summary,
+	})
+}
+
+// onPing: is somebody there?
+func onPing(ctx workflow.Context, vm string) workflow.Context {
+	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		TaskQueue: CtlQueue(vm), StartToCloseTimeout: 5 * time.Second, ScheduleToCloseTimeout: 15 * time.Second,
+		RetryPolicy: retry, Summary: "is the worker on " + vm + " there?",
+	})
+}
+
+// onVM: transfers of one unit.
+func (r *run) onVM(ctx workflow.Context, vm, id string) workflow.Context {
+	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		ActivityID: id, TaskQueue: VMQueue(vm), StartToCloseTimeout: 24 * time.Hour, HeartbeatTimeout: r.survey.Heartbeat,
+		RetryPolicy: retry, WaitForCancellation: true, Summary: id,
+	})
+}
+
+// onCtlLong: steps on a VM's control slots that may take minutes, pins above all.
+func (r *run) onCtlLong(ctx workflow.Context, vm, id string) workflow.Context {
+	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		ActivityID: id, TaskQueue: CtlQueue(vm), StartToCloseTimeout: time.Hour, HeartbeatTimeout: r.survey.Heartbeat,
+		RetryPolicy: retry, WaitForCancellation: true, Summary: id,
+	})
+}
+
+// onLease: the holder of maintenance.
+func (r *run) onLease(ctx workflow.Context) workflow.Context {
+	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		ActivityID: "hold-maintenance", TaskQueue: LeaseQueue, StartToCloseTimeout: 48 * time.Hour, HeartbeatTimeout: r.survey.Heartbeat,
+		RetryPolicy:         &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 1.5, MaximumInterval: 10 * time.Second},
+		WaitForCancellation: true, Summary: "holds maintenance mode",
+	})
+}

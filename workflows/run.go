@@ -1,0 +1,247 @@
+package workflows
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/csobackup/cso_backupnrestore/internal/epoch"
+	"github.com/csobackup/cso_backupnrestore/internal/problem"
+	"github.com/csobackup/cso_backupnrestore/plugins"
+)
+
+// run is the state every operation shares: where it stands, and its claim.
+type run struct {
+	survey   Survey
+	claim    epoch.Claim
+	progress Progress
+	warnings []string
+	began    []string // units a restore has begun to write
+	adopted  []string // units half written by a held run that this one took over
+	serial   int      // makes activity IDs unique
+	lease    lease
+}
+
+// begin answers queries from the first moment on.
+func begin(ctx workflow.Context, operation, backup string) (*run, error) {
+	now := workflow.Now(ctx)
+	r := &run{progress: Progress{Operation: operation, Backup: backup, Phase: "validate", Since: now, Started: now}}
+	err := workflow.SetQueryHandler(ctx, ProgressQuery, func() (Progress, error) { return r.progress, nil })
+	return r, err
+}
+
+// phase moves on: for the query, the Web UI and the journal of the workflow's log.
+func (r *run) phase(ctx workflow.Context, name string) {
+	r.progress.Phase, r.progress.Since = name, workflow.Now(ctx)
+	workflow.SetCurrentDetails(ctx, fmt.Sprintf("**%s** `%s`: %s", r.progress.Operation, r.progress.Backup, name))
+	workflow.GetLogger(ctx).Info("phase", "operation", r.progress.Operation, "backup", r.progress.Backup, "phase", name)
+}
+
+func (r *run) warn(format string, args ...any) {
+	r.warnings = append(r.warnings, fmt.Sprintf(format, args...))
+	r.progress.Warnings = r.warnings
+}
+
+// id makes an activity ID that an operator can read and that is used once.
+func (r *run) id(step string, u Unit) string {
+	r.serial++
+	return step + ":" + u.String() + "#" + strconv.Itoa(r.serial)
+}
+
+// look surveys the estate.
+func (r *run) look(ctx workflow.Context, name string) error {
+	in := SurveyInput{Operation: r.progress.Operation, Name: name, Started: workflow.GetInfo(ctx).WorkflowStartTime}
+	if err := workflow.ExecuteActivity(onControl(ctx, "what is there"), "Survey", in).Get(ctx, &r.survey); err != nil {
+		return err
+	}
+	if name != "" {
+		r.progress.Backup = r.survey.Backup
+	}
+	for _, w := range r.survey.Warnings {
+		r.warn("%s", w)
+	}
+	return nil
+}
+
+// maxSkew is how far a VM's clock may be off.
+const maxSkew = 5 * time.Second
+
+// ping asks every VM the run will use; one that is silent or whose clock is off stops the run.
+func (r *run) ping(ctx workflow.Context, vms []string) ([]PingResult, error) {
+	futures := make([]workflow.Future, len(vms))
+	for i, vm := range vms {
+		futures[i] = workflow.ExecuteActivity(onPing(ctx, vm), "Ping")
+	}
+	out := make([]PingResult, len(vms))
+	for i, f := range futures {
+		sent := workflow.Now(ctx)
+		if err := f.Get(ctx, &out[i]); err != nil {
+			return nil, fail(problem.Unreachable, "start it: systemctl start cso-backup-worker", "the worker on %s does not answer", vms[i])
+		}
+		if skew := out[i].Now.Sub(sent).Abs(); skew > maxSkew+workflow.Now(ctx).Sub(sent) {
+			return nil, fail(problem.Unhealthy, "set the clock of the VM (chrony or ntp)", "the clock of %s is off by %s", vms[i], skew.Round(time.Second))
+		}
+	}
+	return out, nil
+}
+
+// fence claims the journal and waits until no VM runs an attempt of a lower epoch.
+func (r *run) fence(ctx workflow.Context, repairs bool) (FenceResult, error) {
+	r.phase(ctx, "fence")
+	var f FenceResult
+	in := FenceInput{Operation: r.progress.Operation, Backup: r.progress.Backup, Repairs: repairs}
+	if err := workflow.ExecuteActivity(onControl(ctx, "claim the next epoch"), "Fence", in).Get(ctx, &f); err != nil {
+		return f, err
+	}
+	r.claim, r.progress.Epoch, r.adopted = f.Claim, f.Claim.Epoch, f.Written
+	futures := make([]workflow.Future, len(r.survey.VMs))
+	for i, vm := range r.survey.VMs {
+		futures[i] = workflow.ExecuteActivity(onCtl(ctx, vm, "end attempts of older epochs"), "Quiet", f.Claim)
+	}
+	for i, q := range futures {
+		if err := q.Get(ctx, nil); err != nil {
+			return f, fail(problem.Busy, "wait, or restart the worker there", "%s cannot confirm that no older attempt runs: %s", r.survey.VMs[i], cause(err))
+		}
+	}
+	return f, nil
+}
+
+// input is the part of a unit's input that is the same everywhere.
+func (r *run) input(u Unit, op plugins.Operation, backup string, options map[string]string) UnitInput {
+	return UnitInput{Claim: r.claim, Unit: u, Operation: op, Backup: backup, Options: options, Parallel: r.survey.Parallel, Heartbeat: r.survey.Heartbeat}
+}
+
+// stability demands that no unit is RED; sick names those that may be (they are to be restored, and confirmed).
+func (r *run) stability(ctx workflow.Context, units []Unit, mayBeSick bool) error {
+	r.phase(ctx, "stability check")
+	futures := make([]workflow.Future, len(units))
+	for i, u := range units {
+		futures[i] = workflow.ExecuteActivity(onCtl(ctx, u.VM, "health of "+u.String()), "Health", u)
+	}
+	var sick []string
+	for i, f := range futures {
+		var h UnitHealth
+		err := f.Get(ctx, &h)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return err
+		case err != nil:
+			sick = append(sick, units[i].String()+": "+cause(err))
+		case h.Grade == string(plugins.Red):
+			for _, why := range h.Reasons {
+				sick = append(sick, units[i].String()+": "+why)
+			}
+		case h.Grade == string(plugins.Amber):
+			for _, why := range h.Reasons {
+				r.warn("%s: %s", units[i], why)
+			}
+		}
+	}
+	if len(sick) == 0 {
+		return nil
+	}
+	if mayBeSick {
+		for _, s := range sick {
+			r.warn("%s", s)
+		}
+		return nil
+	}
+	return fail(problem.Unhealthy, "look at `cso_backupnrestore -b healthcheck`, mend it, and start again", "not stable: %s", sentence(sick))
+}
+
+// hooks runs the life-cycle hooks of all units in parallel.
+func (r *run) hooks(ctx workflow.Context, units []Unit, op plugins.Operation, backup string, post bool) error {
+	name := "pre-hooks"
+	if post {
+		name = "post-hooks"
+	}
+	r.phase(ctx, name)
+	futures := make([]workflow.Future, len(units))
+	for i, u := range units {
+		in := r.input(u, op, backup, nil)
+		in.Post = post
+		futures[i] = workflow.ExecuteActivity(onCtl(ctx, u.VM, name+" of "+u.String()), "Hook", in)
+	}
+	var first error
+	for i, f := range futures {
+		if err := f.Get(ctx, nil); err != nil && first == nil {
+			first = wrap(err, "%s of %s", name, units[i])
+		}
+	}
+	return first
+}
+
+// each runs one activity per unit, at most Parallel at once on a VM, and
+// waits for all of them; the first error wins.
+func (r *run) each(ctx workflow.Context, units []Unit, phase string, do func(workflow.Context, Unit, *UnitProgress) error) error {
+	slots := map[string]workflow.Semaphore{}
+	for _, u := range units {
+		if slots[u.VM] == nil {
+			slots[u.VM] = workflow.NewSemaphore(ctx, int64(r.survey.Parallel))
+		}
+	}
+	for _, u := range units {
+		p := r.line(u)
+		p.State, p.Phase = "waiting", phase
+	}
+	wg := workflow.NewWaitGroup(ctx)
+	var first error
+	for _, u := range units {
+		wg.Add(1)
+		workflow.Go(ctx, func(ctx workflow.Context) {
+			defer wg.Done()
+			p := r.line(u)
+			if err := slots[u.VM].Acquire(ctx, 1); err != nil {
+				first = firstOf(first, err)
+				return
+			}
+			defer slots[u.VM].Release(1)
+			start := workflow.Now(ctx)
+			p.State = "running"
+			err := do(ctx, u, p)
+			p.Took, p.State, p.ActivityID = workflow.Now(ctx).Sub(start), "done", ""
+			if err != nil {
+				p.State = "failed"
+				first = firstOf(first, wrap(err, "%s of %s", phase, u))
+			}
+		})
+	}
+	wg.Wait(ctx)
+	return first
+}
+
+func firstOf(first, err error) error {
+	if first != nil {
+		return first
+	}
+	return err
+}
+
+// line is the unit's line on the live screen.
+func (r *run) line(u Unit) *UnitProgress {
+	for i := range r.progress.Units {
+		if r.progress.Units[i].Unit == u.String() && r.progress.Units[i].VM == u.VM {
+			return &r.progress.Units[i]
+		}
+	}
+	r.progress.Units = append(r.progress.Units, UnitProgress{Unit: u.String(), VM: u.VM})
+	return &r.progress.Units[len(r.progress.Units)-1]
+}
+
+// declare makes the lines of all units, so that pointers to them stay good.
+func (r *run) declare(units []Unit) {
+	for _, u := range units {
+		p := r.line(u)
+		p.State = "waiting"
+	}
+}
+
+// cancelled says whether the run was asked to stop.
+func cancelled(err error) bool {
+	var c *temporal.CanceledError
+	return errors.As(err, &c)
+}
