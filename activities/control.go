@@ -212,12 +212,20 @@ func (c *Control) RunClosed(ctx context.Context, workflow string, claim epoch.Cl
 	return d.WorkflowExecutionInfo.Status != enums.WORKFLOW_EXECUTION_STATUS_RUNNING, nil
 }
 
-// OpenSwitch connects to the holder of the maintenance switch; nil when the estate names none.
-func (c *Control) OpenSwitch(ctx context.Context) (plugins.Switch, io.Closer, error) {
+// MaintenanceSettings reads how maintenance is switched in this estate.
+func (c *Control) MaintenanceSettings() (maintenance.Settings, error) {
 	e, err := c.Estate()
 	if err != nil {
-		return nil, nil, err
+		return maintenance.Settings{}, err
 	}
+	s := maintenance.Settings{Enter: e.Settings.Hooks.EnterMaintenance, Leave: e.Settings.Hooks.ExitMaintenance}
+	if e.Switch != nil {
+		s.OpenSwitch = func(ctx context.Context) (plugins.Switch, io.Closer, error) { return c.openSwitch(ctx, e) }
+	}
+	return s, nil
+}
+
+func (c *Control) openSwitch(ctx context.Context, e *config.Estate) (plugins.Switch, io.Closer, error) {
 	p, err := c.Registry.Get(e.Switch.Component)
 	if err != nil {
 		return nil, nil, err

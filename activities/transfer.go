@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"sync"
 	"time"
 
 	"github.com/csobackup/cso_backupnrestore/internal/beat"
 	"github.com/csobackup/cso_backupnrestore/internal/manifest"
+	"github.com/csobackup/cso_backupnrestore/internal/store"
 	"github.com/csobackup/cso_backupnrestore/plugins"
 	"github.com/csobackup/cso_backupnrestore/workflows"
 )
@@ -95,16 +95,17 @@ func (v *VM) Copy(ctx context.Context, in workflows.UnitInput) (workflows.UnitRe
 		if err != nil {
 			return err
 		}
+		var rep plugins.Report
+		var sum store.UnitSummary
 		w, err := v.Store.BeginUnit(ctx, ref, unitID(in.Unit), k, backup.options)
-		if err != nil {
-			return err
+		if err == nil {
+			defer w.Abort()
+			if rep, err = backup.run(ctx, run, w); err == nil {
+				sum, err = w.Finish(ctx, v.meta(in, rep, backup))
+			}
+		} else {
+			sum, err = v.finished(ref, unitID(in.Unit), err)
 		}
-		defer w.Abort()
-		rep, err := backup.run(ctx, run, w)
-		if err != nil {
-			return err
-		}
-		sum, err := w.Finish(ctx, unitMeta(in, v.Name, rep, backup.pin))
 		if err != nil {
 			return err
 		}
@@ -237,5 +238,3 @@ func (l *live) beat() any {
 	}
 	return workflows.Beat{Phase: l.s.Phase, Item: item, Bytes: l.s.Bytes, Total: l.s.Total, At: time.Now().UTC().Truncate(time.Second)}
 }
-
-var _ io.Closer = (*origin)(nil)

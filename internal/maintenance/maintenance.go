@@ -26,14 +26,20 @@ import (
 type Keeper struct {
 	Journal *journal.Journal
 	Root    string
+	// Settings reads the estate's settings afresh: they may change while the worker runs.
+	Settings func() (Settings, error)
+	// RunClosed asks the engine named in the claim whether the run has ended; an error means "cannot tell".
+	RunClosed func(ctx context.Context, workflow string, c epoch.Claim) (bool, error)
+	Log       *slog.Logger
+}
+
+// Settings are how maintenance is switched in this estate.
+type Settings struct {
 	// OpenSwitch connects to the holder of the switch; nil when the estate names none.
 	OpenSwitch func(context.Context) (plugins.Switch, io.Closer, error)
 	// Enter and Leave are the operator's own programs (argument vectors), run after the switch
 	// is on and before it is off.
 	Enter, Leave []string
-	// RunClosed asks the engine named in the claim whether the run has ended; an error means "cannot tell".
-	RunClosed func(ctx context.Context, workflow string, c epoch.Claim) (bool, error)
-	Log       *slog.Logger
 }
 
 // ErrNoHolder: the lease has no living holder, so maintenance is not entered.
@@ -105,7 +111,7 @@ func (k *Keeper) EnterMode(ctx context.Context, c epoch.Claim, max time.Duration
 			return "", fmt.Errorf("turn maintenance on: %w", err)
 		}
 	}
-	if err := k.hook(ctx, k.Enter); err != nil {
+	if err := k.hook(ctx, true); err != nil {
 		return warning, fmt.Errorf("hook enter_maintenance: %w", err)
 	}
 	_, err = k.Journal.Update(ctx, c, func(s *journal.State) error { s.Lease.Verified = true; return nil })
@@ -143,10 +149,10 @@ func (k *Keeper) leave(ctx context.Context, c epoch.Claim, asked bool) (Left, er
 	if !l.Entered {
 		return out, nil
 	}
-	if on, err := k.read(ctx); err == nil && k.OpenSwitch != nil && l.Verified && !on.On() {
+	if on, err := k.read(ctx); err == nil && l.Verified && !on.On() {
 		out.Gap = true // somebody else turned it off in between
 	}
-	if err := k.hook(ctx, k.Leave); err != nil {
+	if err := k.hook(ctx, false); err != nil {
 		return out, fmt.Errorf("hook exit_maintenance: %w", err)
 	}
 	if err := k.write(ctx, l.Prior); err != nil {
@@ -160,18 +166,31 @@ func (k *Keeper) leave(ctx context.Context, c epoch.Claim, asked bool) (Left, er
 	return out, err
 }
 
-func (k *Keeper) hook(ctx context.Context, argv []string) error {
+func (k *Keeper) hook(ctx context.Context, enter bool) error {
+	set, err := k.Settings()
+	if err != nil {
+		return err
+	}
+	argv := set.Leave
+	if enter {
+		argv = set.Enter
+	}
 	if len(argv) == 0 {
 		return nil
 	}
 	return runcmd.Run(ctx, argv)
 }
 
+// read gives the switch's state; without a switch in the estate it is as good as on.
 func (k *Keeper) read(ctx context.Context) (plugins.SwitchState, error) {
-	if k.OpenSwitch == nil {
-		return plugins.SwitchState{}, nil
+	set, err := k.Settings()
+	if err != nil {
+		return plugins.SwitchState{}, err
 	}
-	sw, closer, err := k.OpenSwitch(ctx)
+	if set.OpenSwitch == nil {
+		return plugins.SwitchOn, nil
+	}
+	sw, closer, err := set.OpenSwitch(ctx)
 	if err != nil {
 		return plugins.SwitchState{}, err
 	}
@@ -180,10 +199,11 @@ func (k *Keeper) read(ctx context.Context) (plugins.SwitchState, error) {
 }
 
 func (k *Keeper) write(ctx context.Context, want plugins.SwitchState) error {
-	if k.OpenSwitch == nil {
-		return nil
+	set, err := k.Settings()
+	if err != nil || set.OpenSwitch == nil {
+		return err
 	}
-	sw, closer, err := k.OpenSwitch(ctx)
+	sw, closer, err := set.OpenSwitch(ctx)
 	if err != nil {
 		return err
 	}
