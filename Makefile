@@ -1,0 +1,79 @@
+# cso_backupnrestore: everything a newcomer types. `make` alone lists the targets.
+SHELL := /bin/bash
+CACHE := $(or $(CSO_CACHE),$(HOME)/.cache/cso-backup)
+BIN   := $(CURDIR)/bin
+TOOLS := $(CACHE)/tools
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X github.com/csobackup/cso_backupnrestore/internal/buildinfo.version=$(VERSION)
+# Debian packages: real servers for the lab, and what docs/format.md uses to recover by hand.
+PACKAGES := mariadb-server etcd-server etcd-client zookeeper age zstd python3
+PROGRAMS := mariadbd etcd etcdctl age zstd python3
+DIR ?= /tmp/cso-lab
+
+.DEFAULT_GOAL := help
+.PHONY: help build temporald demo test test-go test-temporald lint lab-up lab-down fuzz record-history deps clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+build: ## build the three binaries into bin/
+	@mkdir -p $(BIN)
+	@echo "building cso_backupnrestore and cso-backup-worker"
+	@go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/cso_backupnrestore ./cli/cso_backupnrestore
+	@go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/cso-backup-worker ./worker/cso-backup-worker
+	@$(MAKE) --no-print-directory temporald
+
+temporald:
+	@mkdir -p $(BIN)
+	@echo "building cso-temporald (the first time takes about five minutes: the Temporal server and its Web UI are compiled)"
+	@go -C temporald build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/cso-temporald .
+
+deps: ## install the Debian packages that lab and tests need (root)
+	@missing=; for p in $(PROGRAMS); do command -v $$p >/dev/null || missing=1; done; \
+	[ -e /usr/share/java/zookeeper.jar ] || missing=1; \
+	if [ -n "$$missing" ]; then echo "installing $(PACKAGES)"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PACKAGES) >/dev/null; fi
+
+demo: deps build ## the whole story on real servers: fill, back up, wreck, restore, EQUAL (KEEP=1 leaves it running)
+	@test/demo.sh
+
+test: deps build test-go test-temporald ## all tests, on real servers
+
+test-go:
+	@go vet ./...
+	@CSO_LAB_BIN=$(BIN) go test -timeout 30m ./...
+
+test-temporald:
+	@go -C temporald vet ./...
+	@go -C temporald test -timeout 10m ./...
+
+lint: $(TOOLS)/golangci-lint $(TOOLS)/workflowcheck ## golangci-lint (depguard is the architecture) and workflowcheck
+	@test -z "$$(gofmt -l . | tee /dev/stderr)" || (echo "run gofmt -w on the files above"; false)
+	@$(TOOLS)/golangci-lint run ./...
+	@$(TOOLS)/workflowcheck ./workflows
+
+$(TOOLS)/golangci-lint: tools/go.mod
+	@echo "building golangci-lint (once, some minutes)"
+	@mkdir -p $(TOOLS) && go -C tools build -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(TOOLS)/workflowcheck: tools/go.mod
+	@mkdir -p $(TOOLS) && go -C tools build -o $@ go.temporal.io/sdk/contrib/tools/workflowcheck
+
+lab-up: deps build ## start real servers, cso-temporald and a worker in DIR (default /tmp/cso-lab)
+	@go run ./test/lab/cmd/lab up --dir $(DIR)
+	@echo 'now: eval "$$(go run ./test/lab/cmd/lab env --dir $(DIR))"'
+
+lab-down: ## stop what lab-up started in DIR
+	@go run ./test/lab/cmd/lab down --dir $(DIR)
+
+fuzz: ## run every fuzz target for FUZZTIME (default 1m each)
+	@for f in $$(grep -rlE '^func Fuzz' --include='*_test.go' .); do d=$$(dirname $$f); \
+	  for t in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' $$f | sed 's/func //'); do \
+	    echo "$$d $$t"; go test -run '^$$' -fuzz "^$$t$$" -fuzztime $(or $(FUZZTIME),1m) ./$$d || exit 1; done; done
+
+record-history: build ## record replay histories of the landed commit (clean tree only; never regenerated)
+	@test -z "$$(git status --porcelain)" || (echo "commit first: histories are recorded from landed code only"; false)
+	@CSO_LAB_BIN=$(BIN) CSO_RECORD=$$(git rev-parse --short HEAD) go test -count=1 -run TestRecordHistories ./test/e2e
+
+clean: ## remove bin/
+	@rm -rf $(BIN)
