@@ -170,7 +170,10 @@ func (c *Control) Cleanup(ctx context.Context, in workflows.CleanupInput) error 
 			return told(ctx, err)
 		}
 	}
-	return told(ctx, c.Journal.Close(ctx, in.Claim, in.Outcome))
+	if err := c.Journal.Close(ctx, in.Claim, in.Outcome); err != nil {
+		return told(ctx, err)
+	}
+	return told(ctx, c.trimSafety(ctx))
 }
 
 // Holder asks who holds the estate.

@@ -10,6 +10,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/csobackup/cso_backupnrestore/internal/keys"
+	"github.com/csobackup/cso_backupnrestore/internal/manifest"
 	"github.com/csobackup/cso_backupnrestore/internal/problem"
 	"github.com/csobackup/cso_backupnrestore/internal/store"
 	"github.com/csobackup/cso_backupnrestore/plugins"
@@ -33,7 +34,9 @@ var verdicts = []verdict{
 	{plugins.ErrPinLost, PinLost, "", true},
 	{plugins.ErrFenced, problem.Busy, "a newer operation has taken over; see `cso_backupnrestore status`", true},
 	{keys.ErrIdentity, problem.Key, "put the identity that was shown at setup back to its place, or import it with `setup --identity FILE`", true},
-	{store.ErrTampered, problem.Integrity, "do not restore from it; use another backup", true},
+	{manifest.ErrTampered, problem.Integrity, "do not restore from it; use another backup", true},
+	{store.ErrNoSuchBackup, problem.NoBackup, "see `cso_backupnrestore list`", true},
+	{store.ErrIncomplete, problem.NoBackup, "choose a complete one: `cso_backupnrestore list`", true},
 	{plugins.ErrCorrupt, problem.Integrity, "see `cso_backupnrestore verify`; the next backup stores damaged pieces anew", true},
 	{plugins.ErrAuth, problem.Unhealthy, "correct the credentials that the estate file points to", true},
 	{plugins.ErrConfig, problem.Failed, "correct the estate file, then `cso_backupnrestore doctor`", true},
