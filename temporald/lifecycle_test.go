@@ -220,6 +220,43 @@ func TestOneServerPerStateAndPort(t *testing.T) {
 	refused(t, state, []string{"--port", strconv.Itoa(port - 2), "--ui-port", "0"}, "is not free", "five in a row")
 }
 
+// The frontend may face the other VMs; the inner ports and the Web UI never do. systemd is told when it is ready.
+func TestBindAndNotify(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "notify")
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	t.Setenv("NOTIFY_SOCKET", socket)
+	p := own(t, t.TempDir(), "--bind", "127.0.0.2")
+	if want := net.JoinHostPort("127.0.0.2", strconv.Itoa(p.port)); p.address != want {
+		t.Errorf("READY names %s instead of %s", p.address, want)
+	}
+	wantAllowed(t, "call on the bound address", clusterInfo(t, p.conn(t, "operator")))
+	for i := range services + 1 {
+		address := net.JoinHostPort("127.0.0.2", strconv.Itoa(p.port+i))
+		c, err := net.DialTimeout("tcp", address, time.Second)
+		if err == nil {
+			c.Close()
+		}
+		if open := err == nil; open != (i == 0) {
+			t.Errorf("port %d of the bound address: open %v", i, open)
+		}
+	}
+	if code := p.end(syscall.SIGTERM); code != exitOK {
+		t.Errorf("exit %d\n%s", code, p.log)
+	}
+	buf := make([]byte, 100)
+	for _, want := range []string{"READY=1", "STOPPING=1"} {
+		_ = l.SetReadDeadline(time.Now().Add(5 * time.Second))
+		n, err := l.Read(buf)
+		if got := string(buf[:n]); err != nil || got != want {
+			t.Errorf("supervisor heard %q, %v; want %s", got, err, want)
+		}
+	}
+}
+
 func TestUsage(t *testing.T) {
 	for _, c := range []struct {
 		args []string

@@ -152,6 +152,10 @@ func TestPollsStayOnOwnQueues(t *testing.T) {
 			t.Errorf("%s polls %v: want %q, got %q", c.role, c.queue, c.reason, got)
 		}
 	}
+	// Each allowed poll above was as short as a worker's probe at its start.
+	if strings.Contains(shared.log.String(), probeMessage) {
+		t.Error("probes are logged as errors")
+	}
 }
 
 func TestRequestsAreLookedInto(t *testing.T) {
