@@ -95,6 +95,9 @@ func grants(ctx context.Context, c *sql.Conn, out *lines, a account) error {
 	if err != nil {
 		return err
 	}
+	for i := range list {
+		list[i] = sortColumns(list[i])
+	}
 	slices.Sort(list)
 	for i, g := range list {
 		sum := sha256.Sum256([]byte(g))
@@ -103,6 +106,39 @@ func grants(ctx context.Context, c *sql.Conn, out *lines, a account) error {
 		out.add("grant", fmt.Sprintf("%s %d", a, i), head+" "+hex.EncodeToString(sum[:6]))
 	}
 	return nil
+}
+
+// sortColumns sorts each list of columns in a grant. The server lists them in
+// the order of a hash table, which the next reading of the tables changes.
+func sortColumns(grant string) string {
+	var (
+		out    strings.Builder
+		list   []string
+		item   strings.Builder
+		inside bool
+		quoted bool
+	)
+	for _, r := range grant {
+		if r == '`' {
+			quoted = !quoted // a doubled backtick toggles twice
+		}
+		switch {
+		case !inside:
+			out.WriteRune(r)
+			inside = r == '(' && !quoted
+		case !quoted && (r == ',' || r == ')'):
+			list = append(list, strings.TrimSpace(item.String()))
+			item.Reset()
+			if r == ')' {
+				slices.Sort(list)
+				out.WriteString(strings.Join(list, ", ") + ")")
+				list, inside = nil, false
+			}
+		default:
+			item.WriteRune(r)
+		}
+	}
+	return out.String() + item.String()
 }
 
 // keyed are tables of the mysql schema whose records are content, with the

@@ -196,7 +196,7 @@ func tableRows(ctx context.Context, c *sql.Conn, t content, out *lines) error {
 	if err != nil {
 		return unreadable(out, "rows", name, err)
 	}
-	out.add("rows", name, fmt.Sprintf("%d %x", count, total))
+	out.add("rows", name, fmt.Sprintf("%d %s", count, total))
 	return nil
 }
 

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/csobackup/cso_backupnrestore/test/lab/engine"
-	"github.com/go-sql-driver/mysql"
 )
 
 // systemSchemas come with the server; everything else is content.
@@ -115,18 +114,4 @@ func column(ctx context.Context, c *sql.Conn, query string) ([]string, error) {
 		out = append(out, s)
 	}
 	return out, rows.Err()
-}
-
-// hasNumber tells whether the server answered with one of these error numbers.
-func hasNumber(err error, numbers ...uint16) bool {
-	var e *mysql.MySQLError
-	if !errors.As(err, &e) {
-		return false
-	}
-	for _, n := range numbers {
-		if e.Number == n {
-			return true
-		}
-	}
-	return false
 }

@@ -2,6 +2,7 @@ package mariadb
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math/bits"
 )
 
@@ -15,3 +16,5 @@ func (s *sum256) add(h [32]byte) {
 		s[i], carry = bits.Add64(s[i], binary.BigEndian.Uint64(h[i*8:]), carry)
 	}
 }
+
+func (s sum256) String() string { return fmt.Sprintf("%016x%016x%016x%016x", s[0], s[1], s[2], s[3]) }
