@@ -77,7 +77,7 @@ func (db *database) prepare() error {
 		return fmt.Errorf("%s has no %s beside it: it was not made by cso-temporald; %s", db.path, stampName, db.moveAside())
 	case err == nil && made.Server != headers.ServerVersion:
 		return fmt.Errorf("%s was made by Temporal server %s, this is %s, and SQLite databases cannot be migrated; "+
-			"start version %[2]s again, or, when no operation is running, %s", db.path, made.Server, headers.ServerVersion, db.moveAside())
+			"start version %s again, or, when no operation is running, %s", db.path, made.Server, headers.ServerVersion, made.Server, db.moveAside())
 	case err == nil:
 		return nil
 	case !errors.Is(err, fs.ErrNotExist):

@@ -150,6 +150,9 @@ func serve(ctx context.Context, opt options, stdout io.Writer, log *slog.Logger)
 		return errors.Join(err, s.stop())
 	}
 	fmt.Fprintln(stdout, s.readyLine(cluster))
+	if err := notifySupervisor("READY=1"); err != nil {
+		log.Warn(err.Error())
+	}
 
 	if err := db.watch(ctx, watchInterval); err != nil {
 		// No orderly stop: closing SQLite removes the write-ahead log by its name, and under that name may now lie
@@ -157,5 +160,8 @@ func serve(ctx context.Context, opt options, stdout io.Writer, log *slog.Logger)
 		return err
 	}
 	log.Info("stopping")
+	if err := notifySupervisor("STOPPING=1"); err != nil {
+		log.Warn(err.Error())
+	}
 	return s.stop()
 }

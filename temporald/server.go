@@ -17,7 +17,6 @@ import (
 	"go.temporal.io/server/common/config"
 	"go.temporal.io/server/common/dynamicconfig"
 	"go.temporal.io/server/common/headers"
-	tlog "go.temporal.io/server/common/log"
 	"go.temporal.io/server/common/membership/static"
 	"go.temporal.io/server/common/primitives"
 	"go.temporal.io/server/common/rpc/encryption"
@@ -212,8 +211,7 @@ func (s *server) options(cfg *config.Config, dir string, log *slog.Logger) ([]te
 		temporal.WithClaimMapper(func(*config.Config) authorization.ClaimMapper { return mapper{revoked: revoked} }),
 		temporal.WithAuthorizer(z),
 		temporal.WithChainedFrontendGrpcInterceptors(z.intercept),
-		temporal.WithLogger(tlog.NewZapLogger(tlog.BuildZapLogger(tlog.Config{Level: "warn"}). // to standard error
-													WithOptions(zap.IncreaseLevel(s.level)))),
+		temporal.WithLogger(serverLog(s.level)),
 	}, nil
 }
 

@@ -3,8 +3,6 @@ package main
 import (
 	"fmt"
 	"log/slog"
-	"sync"
-	"time"
 
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
@@ -73,30 +71,4 @@ func freeBytes(dir string) (uint64, error) {
 		return 0, fmt.Errorf("ask for the free space of %s: %w", dir, err)
 	}
 	return fs.Bavail * uint64(fs.Bsize), nil
-}
-
-// logLimit lets through logsPerSecond lines a second: a client that is refused retries, and must not fill the disk
-// with the log of it.
-type logLimit struct {
-	mu      sync.Mutex
-	second  int64
-	n       int
-	dropped int
-}
-
-const logsPerSecond = 20
-
-// allow reports whether to log now, and how many lines were held back since the last one.
-func (l *logLimit) allow() (dropped int, ok bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if now := time.Now().Unix(); now != l.second {
-		l.second, l.n = now, 0
-	}
-	if l.n++; l.n > logsPerSecond {
-		l.dropped++
-		return 0, false
-	}
-	dropped, l.dropped = l.dropped, 0
-	return dropped, true
 }

@@ -104,9 +104,11 @@ func ignorePermission(err error) error {
 }
 
 func add(r *rand.Rand, root string) error {
-	errs := []error{os.MkdirAll(filepath.Join(root, "added", "nested", "twice"), 0o755)}
+	dir := filepath.Join(root, "added")
+	// Anew each time: an earlier wreck may have made links and directories of its files.
+	errs := []error{os.RemoveAll(dir), os.MkdirAll(filepath.Join(dir, "nested", "twice"), 0o755)}
 	for i := range 10 {
-		errs = append(errs, os.WriteFile(filepath.Join(root, "added", fmt.Sprintf("file %d", i)), password(r, r.IntN(5000)), 0o666))
+		errs = append(errs, os.WriteFile(filepath.Join(dir, fmt.Sprintf("file %d", i)), password(r, r.IntN(5000)), 0o666))
 	}
 	if err := os.Symlink("added", filepath.Join(root, "added link")); err != nil && !errors.Is(err, fs.ErrExist) {
 		errs = append(errs, err)

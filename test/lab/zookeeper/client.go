@@ -7,11 +7,9 @@ import (
 	"io"
 	"log"
 	"net"
-	"path"
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -48,6 +46,26 @@ func dial(ctx context.Context, m engine.Member) (*zk.Conn, error) {
 		return nil, fmt.Errorf("authenticate at %s: %w", m.Name, err)
 	}
 	return c, nil
+}
+
+// dialSome opens several connections to one member: the client handles one
+// answer at a time, and the server is faster than that.
+func dialSome(ctx context.Context, m engine.Member) ([]*zk.Conn, error) {
+	var conns []*zk.Conn
+	for range 4 {
+		c, err := dial(ctx, m)
+		if err != nil {
+			return conns, err
+		}
+		conns = append(conns, c)
+	}
+	return conns, nil
+}
+
+func closeAll(conns []*zk.Conn) {
+	for _, c := range conns {
+		c.Close()
+	}
 }
 
 // Client connects to a member as the super user; the caller closes it.
@@ -157,93 +175,6 @@ func apply(ctx context.Context, c *zk.Conn, ops []op) error {
 		}
 	}
 	return nil
-}
-
-// seen is a znode as a client sees it.
-type seen struct {
-	path     string
-	data     []byte
-	acl      []zk.ACL
-	stat     *zk.Stat
-	children []string
-}
-
-// walk visits every znode below root, root included, some at a time; visit is
-// called by one goroutine at a time. Nodes that vanish meanwhile are left out.
-func walk(ctx context.Context, c *zk.Conn, root string, withContent bool, visit func(seen)) error {
-	var (
-		mu    sync.Mutex
-		queue = []string{root}
-		busy  int
-		wake  = sync.NewCond(&mu)
-	)
-	next := func() (string, bool) {
-		mu.Lock()
-		defer mu.Unlock()
-		for len(queue) == 0 && busy > 0 && ctx.Err() == nil {
-			wake.Wait()
-		}
-		if len(queue) == 0 || ctx.Err() != nil {
-			wake.Broadcast()
-			return "", false
-		}
-		p := queue[len(queue)-1]
-		queue = queue[:len(queue)-1]
-		busy++
-		return p, true
-	}
-	g, gctx := errgroup.WithContext(ctx)
-	ctx = gctx
-	stop := context.AfterFunc(gctx, func() { mu.Lock(); defer mu.Unlock(); wake.Broadcast() })
-	defer stop()
-	for range 8 * parallel {
-		g.Go(func() error {
-			for {
-				p, ok := next()
-				if !ok {
-					return gctx.Err()
-				}
-				s, err := read(c, p, withContent)
-				mu.Lock()
-				if err == nil && !excluded(p) {
-					visit(s)
-					for _, child := range s.children {
-						queue = append(queue, path.Join(p, child))
-					}
-				}
-				busy--
-				wake.Broadcast()
-				mu.Unlock()
-				if err != nil && !errors.Is(err, zk.ErrNoNode) {
-					return fmt.Errorf("read %s: %w", p, err)
-				}
-			}
-		})
-	}
-	return g.Wait()
-}
-
-// excluded: the product's own nodes, and what the server keeps for itself.
-func excluded(p string) bool {
-	return p == bookkeeping || p == "/zookeeper/config"
-}
-
-func read(c *zk.Conn, p string, withContent bool) (s seen, err error) {
-	s.path = p
-	if s.data, s.stat, err = c.Get(p); err != nil {
-		return s, err
-	}
-	if withContent {
-		if s.acl, _, err = c.GetACL(p); err != nil {
-			return s, err
-		}
-	} else {
-		s.data = nil
-	}
-	if s.stat.NumChildren > 0 {
-		s.children, _, err = c.Children(p)
-	}
-	return s, err
 }
 
 // sequential matches names that a sequential create gives.

@@ -38,12 +38,13 @@ const (
 
 // Fill replaces the whole tree, the server's own nodes excepted.
 func (e *Engine) Fill(ctx context.Context, members []engine.Member, seed int64, size string) error {
-	c, err := dial(ctx, members[0])
+	conns, err := dialSome(ctx, members[0])
+	defer closeAll(conns)
 	if err != nil {
 		return err
 	}
-	defer c.Close()
-	if err := empty(ctx, c); err != nil {
+	c := conns[0]
+	if err := empty(ctx, conns); err != nil {
 		return fmt.Errorf("empty the server: %w", err)
 	}
 	r := rand.New(rand.NewPCG(uint64(seed), 0x200))
@@ -74,8 +75,9 @@ func (e *Engine) Fill(ctx context.Context, members []engine.Member, seed int64, 
 }
 
 // empty removes everything but the server's and the product's own nodes.
-func empty(ctx context.Context, c *zk.Conn) error {
-	paths, err := list(ctx, c, "/")
+func empty(ctx context.Context, conns []*zk.Conn) error {
+	c := conns[0]
+	paths, err := list(ctx, conns, "/")
 	if err != nil {
 		return err
 	}
@@ -92,9 +94,9 @@ func empty(ctx context.Context, c *zk.Conn) error {
 }
 
 // list gives all paths below root that are neither the server's nor the product's; quotas are listed.
-func list(ctx context.Context, c *zk.Conn, root string) ([]string, error) {
+func list(ctx context.Context, conns []*zk.Conn, root string) ([]string, error) {
 	var paths []string
-	err := walk(ctx, c, root, false, func(s seen) {
+	err := walk(ctx, conns, root, readNames, func(s seen) {
 		if s.path != "/" && s.path != "/zookeeper" && s.path != "/zookeeper/quota" {
 			paths = append(paths, s.path)
 		}

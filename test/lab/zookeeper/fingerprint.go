@@ -62,17 +62,17 @@ func quote(s string) string { return strconv.QuoteToASCII(s) }
 
 // treeLines reads a member's whole tree, sorted, and the newest zxid in it.
 func treeLines(ctx context.Context, m engine.Member) (lines []string, newest int64, err error) {
-	c, err := dial(ctx, m)
+	conns, err := dialSome(ctx, m)
+	defer closeAll(conns)
 	if err != nil {
 		return nil, 0, err
 	}
-	defer c.Close()
-	if _, err := c.Sync("/"); err != nil { // a follower may be behind the leader
+	if _, err := conns[0].Sync("/"); err != nil { // a follower may be behind the leader
 		return nil, 0, fmt.Errorf("sync %s: %w", m.Name, err)
 	}
 	// Which of the sequential children are ephemeral is known only when all are seen.
 	next, lasting := map[string]int64{}, map[string]bool{}
-	err = walk(ctx, c, "/", true, func(s seen) {
+	err = walk(ctx, conns, "/", readAll, func(s seen) {
 		newest = max(newest, s.stat.Czxid, s.stat.Mzxid, s.stat.Pzxid)
 		// cversion as shown is 2 × creates − children (DataNode.copyStat); the next number is creates.
 		next[s.path] = (int64(s.stat.Cversion) + int64(s.stat.NumChildren)) / 2

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/go-zookeeper/zk"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/csobackup/cso_backupnrestore/test/lab/engine"
 )
@@ -20,12 +21,13 @@ import (
 // only grows, so no restore could bring it back exactly. Such parents lose
 // their children's data, or go as a whole and come back with a lower counter.
 func (e *Engine) Wreck(ctx context.Context, members []engine.Member, seed int64) error {
-	c, err := dial(ctx, members[0])
+	conns, err := dialSome(ctx, members[0])
+	defer closeAll(conns)
 	if err != nil {
 		return err
 	}
-	defer c.Close()
-	paths, err := list(ctx, c, "/")
+	c := conns[0]
+	paths, err := list(ctx, conns, "/")
 	if err != nil {
 		return err
 	}
@@ -35,7 +37,7 @@ func (e *Engine) Wreck(ctx context.Context, members []engine.Member, seed int64)
 		return err
 	}
 	for _, subtree := range []string{"/awkward/deep/level0/level1", containers + "/locks", ttls + "/month-1", queues + "/orders", "/zookeeper/quota/contrail", "/config/topics"} {
-		if err := removeTree(ctx, c, subtree); err != nil {
+		if err := removeTree(ctx, conns, subtree); err != nil {
 			return err
 		}
 	}
@@ -69,12 +71,12 @@ func (e *Engine) Wreck(ctx context.Context, members []engine.Member, seed int64)
 }
 
 // removeTree deletes a subtree; one that is gone already is no error.
-func removeTree(ctx context.Context, c *zk.Conn, root string) error {
-	paths, err := list(ctx, c, root)
+func removeTree(ctx context.Context, conns []*zk.Conn, root string) error {
+	paths, err := list(ctx, conns, root)
 	if err != nil {
 		return err
 	}
-	return remove(ctx, c, paths)
+	return remove(ctx, conns[0], paths)
 }
 
 // wreckNodes changes data and ACLs and deletes leaves here and there.
@@ -85,6 +87,8 @@ func wreckNodes(ctx context.Context, c *zk.Conn, r *rand.Rand, paths []string) e
 	}
 	var changes []op
 	var doomed []string
+	var acls errgroup.Group // one by one: a multi has no operation for ACLs
+	acls.SetLimit(4 * parallel)
 	for _, p := range paths {
 		dice := r.IntN(100)
 		if strings.HasPrefix(p, "/awkward") || strings.HasPrefix(p, "/acl") {
@@ -102,12 +106,18 @@ func wreckNodes(ctx context.Context, c *zk.Conn, r *rand.Rand, paths []string) e
 			changes = append(changes, op{p, len(p), &zk.SetDataRequest{Path: p, Data: []byte{}, Version: -1}})
 		case dice < 7:
 			acl := [][]zk.ACL{open, readOnly, private, shared, network, many}[r.IntN(6)]
-			if _, err := c.SetACL(p, acl, -1); err != nil {
-				return fmt.Errorf("change the ACL of %s: %w", p, err)
-			}
+			acls.Go(func() error {
+				if _, err := c.SetACL(p, acl, -1); err != nil {
+					return fmt.Errorf("change the ACL of %s: %w", p, err)
+				}
+				return nil
+			})
 		case dice < 10 && !inner[p] && !special:
 			doomed = append(doomed, p)
 		}
+	}
+	if err := acls.Wait(); err != nil {
+		return err
 	}
 	slices.SortStableFunc(changes, func(a, b op) int { return depth(a.path) - depth(b.path) })
 	if err := apply(ctx, c, changes); err != nil {
