@@ -19,14 +19,14 @@ help: ## list the targets
 build: ## build the three binaries into bin/
 	@mkdir -p $(BIN)
 	@echo "building cso_backupnrestore and cso-backup-worker"
-	@go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/cso_backupnrestore ./cli/cso_backupnrestore
-	@go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/cso-backup-worker ./worker/cso-backup-worker
+	@go build -ldflags '$(LDFLAGS)' -o $(BIN)/cso_backupnrestore ./cli/cso_backupnrestore
+	@go build -ldflags '$(LDFLAGS)' -o $(BIN)/cso-backup-worker ./worker/cso-backup-worker
 	@$(MAKE) --no-print-directory temporald
 
 temporald:
 	@mkdir -p $(BIN)
 	@echo "building cso-temporald (the first time takes about five minutes: the Temporal server and its Web UI are compiled)"
-	@go -C temporald build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/cso-temporald .
+	@go -C temporald build -ldflags '$(LDFLAGS)' -o $(BIN)/cso-temporald .
 
 deps: ## install the Debian packages that lab and tests need (root)
 	@missing=; for p in $(PROGRAMS); do command -v $$p >/dev/null || missing=1; done; \
