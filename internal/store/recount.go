@@ -1,0 +1,180 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/csobackup/cso_backupnrestore/internal/manifest"
+	"github.com/csobackup/cso_backupnrestore/plugins"
+)
+
+// partCheck is what one part must turn out to hold. The boundary keys are
+// held as a hash: there may be a million of them.
+type partCheck struct {
+	part   manifest.Part
+	form   plugins.Form
+	offset int64 // File: of the part in the artifact
+	digest plugins.Digest
+	bytes  int64
+	bounds [sha256.Size]byte
+}
+
+func boundsHash(first, last []byte) [sha256.Size]byte {
+	b := binary.AppendUvarint(nil, uint64(len(first)))
+	return sha256.Sum256(append(append(b, first...), last...))
+}
+
+// plan reads the indexes and notes, piece by piece, what must be found.
+func (c *unitCheck) plan(ctx context.Context) error {
+	c.parts = make([][]partCheck, len(c.f.Pieces))
+	byIndex := make([]int, len(c.f.Artifacts))
+	for i := range byIndex {
+		byIndex[i] = i
+	}
+	slices.SortFunc(byIndex, func(a, b int) int {
+		x, y := c.f.Artifacts[a].Index, c.f.Artifacts[b].Index
+		if x.Piece != y.Piece {
+			return x.Piece - y.Piece
+		}
+		return int(x.Offset - y.Offset)
+	})
+	var l *loaded
+	defer func() {
+		if l != nil {
+			l.close()
+		}
+	}()
+	bad := -1 // index piece already found damaged
+	for _, i := range byIndex {
+		a := &c.f.Artifacts[i]
+		p := c.f.Pieces[a.Index.Piece]
+		if a.Index.Piece == bad {
+			continue
+		}
+		if l == nil || l.p.ID != p.ID || a.Index.Offset < l.off {
+			if l != nil {
+				l.close()
+			}
+			var err error
+			if l, err = c.o.load(ctx, p); err != nil {
+				l, bad = nil, a.Index.Piece
+				if err := c.v.found(c.id, p.ID, err); err != nil {
+					return err
+				}
+				continue
+			}
+		}
+		err := c.planArtifact(l, a)
+		if err := c.v.found(c.id, p.ID, err); err != nil {
+			return err
+		}
+	}
+	for _, ps := range c.parts {
+		slices.SortFunc(ps, func(a, b partCheck) int { return int(a.part.Offset - b.part.Offset) })
+	}
+	return nil
+}
+
+func (c *unitCheck) planArtifact(l *loaded, a *manifest.Artifact) error {
+	blob, err := readPart(l, a.Index, nil)
+	if err != nil {
+		return err
+	}
+	d, es, err := decodeIndex(blob, len(a.Parts))
+	if err != nil || manifest.DigestCheck(c.v.content, d) != a.Check {
+		return fmt.Errorf("artifact %q: its index does not fit its list: %w", a.Name, errors.Join(plugins.ErrCorrupt, err))
+	}
+	var off, payload int64
+	for i, e := range es {
+		if a.Form == plugins.Ordered && i > 0 && bytes.Compare(es[i-1].last, e.first) >= 0 {
+			return fmt.Errorf("artifact %q: pieces %d and %d overlap: %w", a.Name, i-1, i, plugins.ErrCorrupt)
+		}
+		q := a.Parts[i]
+		c.parts[q.Piece] = append(c.parts[q.Piece], partCheck{part: q, form: a.Form, offset: off, digest: e.digest, bytes: e.bytes, bounds: boundsHash(e.first, e.last)})
+		off += q.Length
+		payload += e.bytes
+	}
+	if payload != a.Bytes {
+		return fmt.Errorf("artifact %q: its index does not fit its list: %w", a.Name, plugins.ErrCorrupt)
+	}
+	return nil
+}
+
+// decode proves a piece and recounts the parts in it.
+func (c *unitCheck) decode(ctx context.Context, i int) error {
+	l, err := c.o.load(ctx, c.f.Pieces[i])
+	if err != nil {
+		return err
+	}
+	defer func() { l.close() }()
+	for _, p := range c.parts[i] {
+		if p.part.Offset < l.off { // a stretch that two artifacts share
+			l.close()
+			if l, err = c.o.load(ctx, c.f.Pieces[i]); err != nil {
+				return err
+			}
+		}
+		if err := l.seek(p.part.Offset); err != nil {
+			return err
+		}
+		if err := p.recount(ctx, l); err != nil {
+			return fmt.Errorf("piece %s at %d: %w", c.f.Pieces[i].ID, p.part.Offset, err)
+		}
+	}
+	return nil
+}
+
+func (p *partCheck) recount(ctx context.Context, src io.Reader) error {
+	if p.form == plugins.File {
+		h := sha256.New()
+		h.Write([]byte{8})
+		h.Write(binary.BigEndian.AppendUint64(nil, uint64(p.offset)))
+		n, err := io.CopyN(h, src, p.part.Length)
+		if err != nil {
+			return err
+		}
+		var d plugins.Digest
+		d.AddHash([sha256.Size]byte(h.Sum(nil)))
+		if d != p.digest || n != p.bytes {
+			return fmt.Errorf("digest differs: %w", plugins.ErrCorrupt)
+		}
+		return nil
+	}
+	var d plugins.Digest
+	var n int64
+	var first, last []byte
+	var scan recordScanner
+	scan.reset(src, p.part.Length)
+	for {
+		if d.Records&0xfff == 0 && ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		k, v, err := scan.next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("record %d: %w: %w", d.Records, plugins.ErrCorrupt, err)
+		}
+		if p.form == plugins.Ordered {
+			if d.Records == 0 {
+				first = bytes.Clone(k)
+			} else if bytes.Compare(k, last) <= 0 {
+				return fmt.Errorf("record %d: keys out of order: %w", d.Records, plugins.ErrCorrupt)
+			}
+			last = append(last[:0], k...)
+		}
+		d.Add(k, v)
+		n += int64(len(k) + len(v))
+	}
+	if d != p.digest || d.Records != p.part.Records || n != p.bytes || boundsHash(first, last) != p.bounds {
+		return fmt.Errorf("records, bytes, digest or boundary keys differ: %w", plugins.ErrCorrupt)
+	}
+	return nil
+}
