@@ -198,6 +198,15 @@ func TestForeignDatabasesAreRefused(t *testing.T) {
 	writeStamp(`{"server":"1.32.1","cluster":"another-cluster"}`)
 	refused(t, state, nil, "belongs to Temporal cluster "+p.cluster, "another-cluster")
 
+	writeStamp(`{"server":"1.32.1","cluster":"` + p.cluster + `"}`)
+	if err := os.WriteFile(filepath.Join(dir, "temporal.db"), []byte(strings.Repeat("rubbish ", 1000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, state, nil, "mv "+dir)
+	if left, err := os.ReadFile(filepath.Join(dir, "temporal.db")); err != nil || !strings.HasPrefix(string(left), "rubbish ") {
+		t.Errorf("a damaged database must stay for whoever wants to look at it: %v", err)
+	}
+
 	// What the message says to do must work.
 	if err := os.Rename(dir, dir+".old"); err != nil {
 		t.Fatal(err)

@@ -9,7 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/operatorservice/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
@@ -121,6 +123,7 @@ func TestNormalWorkIsNeverRefused(t *testing.T) {
 	}
 	queries(t, operator, run)
 	close(g.release)
+	reconcile(t, operator)
 	eventually(t, "phase waiting", func() bool { return query(t, operator, run) == "waiting" })
 	updates(t, operator, run)
 	uiQuery(t, run)
@@ -140,7 +143,7 @@ func TestNormalWorkIsNeverRefused(t *testing.T) {
 	principals(t, operator, run)
 	for _, q := range []string{`CsoOperation = 'backup'`, `CsoComponents = 'two' AND CsoMaintenance = true`, `CsoBytes > 41`} {
 		eventually(t, "found by "+q, func() bool {
-			list, err := operator.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Query: q})
+			list, err := operator.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Query: q + ` AND WorkflowId = 'cso/exclusive'`})
 			return err == nil && len(list.Executions) == 1
 		})
 	}
@@ -196,6 +199,59 @@ func queries(t *testing.T, operator client.Client, run client.WorkflowRun) {
 	}
 	wantRefusal(t, "control cancels", control.CancelWorkflow(ctx, "no-such-run", ""), "may not call")
 	wantRefusal(t, "control terminates", control.TerminateWorkflow(ctx, "no-such-run", "", ""), "may not call")
+}
+
+// reconcile is what the control worker does with schedules and search attributes at its start, and what the operator
+// does with a schedule afterwards.
+func reconcile(t *testing.T, operator client.Client) {
+	t.Helper()
+	ctx, control := short(t), shared.sdk(t, "control")
+	attributes, err := control.OperatorService().ListSearchAttributes(ctx, &operatorservice.ListSearchAttributesRequest{Namespace: namespace})
+	wantAllowed(t, "list search attributes", err)
+	if diff := cmp.Diff(searchAttributes, attributes.GetCustomAttributes()); diff != "" {
+		t.Errorf("search attributes:\n%s", diff)
+	}
+	_, err = control.OperatorService().AddSearchAttributes(ctx, &operatorservice.AddSearchAttributesRequest{Namespace: namespace,
+		SearchAttributes: map[string]enumspb.IndexedValueType{"CsoLater": enumspb.INDEXED_VALUE_TYPE_KEYWORD}})
+	wantAllowed(t, "add a search attribute", err)
+
+	h, err := control.ScheduleClient().Create(ctx, scheduleOptions("NIGHTLY", 24*time.Hour, true))
+	if err != nil {
+		t.Fatalf("control creates a schedule: %v (%s)", err, refusal(err))
+	}
+	wantAllowed(t, "control updates a schedule", h.Update(ctx, client.ScheduleUpdateOptions{
+		DoUpdate: func(in client.ScheduleUpdateInput) (*client.ScheduleUpdate, error) {
+			s := in.Description.Schedule
+			s.Spec = &client.ScheduleSpec{CronExpressions: []string{"0 4 * * *"}, TimeZoneName: "Europe/Berlin"}
+			return &client.ScheduleUpdate{Schedule: &s}, nil
+		}}))
+	d, err := h.Describe(ctx)
+	if err != nil || len(d.Info.NextActionTimes) == 0 || d.Info.NextActionTimes[0].In(time.UTC).Minute() != 0 {
+		t.Errorf("control describes a schedule: %v, %v", d, err)
+	}
+	seen := operator.ScheduleClient().GetHandle(ctx, "NIGHTLY")
+	wantAllowed(t, "operator triggers", seen.Trigger(ctx, client.ScheduleTriggerOptions{}))
+	var id string
+	eventually(t, "the triggered run", func() bool {
+		list, err := operator.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Query: `WorkflowId STARTS_WITH 'by-NIGHTLY'`})
+		if err != nil || len(list.GetExecutions()) != 1 {
+			return false
+		}
+		id = list.GetExecutions()[0].GetExecution().GetWorkflowId()
+		return true
+	})
+	wantAllowed(t, "operator signals the scheduled run", operator.SignalWorkflow(ctx, id, "", "go", nil))
+	wantAllowed(t, "operator cancels the scheduled run", operator.CancelWorkflow(ctx, id, ""))
+	wantAllowed(t, "operator terminates the scheduled run", operator.TerminateWorkflow(ctx, id, "", "test"))
+	eventually(t, "control lists the schedule", func() bool {
+		it, err := control.ScheduleClient().List(ctx, client.ScheduleListOptions{})
+		if err != nil || !it.HasNext() {
+			return false
+		}
+		entry, err := it.Next()
+		return err == nil && entry.ID == "NIGHTLY"
+	})
+	wantAllowed(t, "control deletes a schedule", h.Delete(ctx))
 }
 
 func updates(t *testing.T, c client.Client, run client.WorkflowRun) {
