@@ -108,6 +108,13 @@ func (l *Lab) say(format string, args ...any) { fmt.Fprintf(l.out, format+"\n", 
 
 // bringUp does the work of Start under the lab's lock.
 func (l *Lab) bringUp(ctx context.Context, o Options) error {
+	var product *programs
+	if !o.ServersOnly {
+		var err error
+		if product, err = findPrograms(); err != nil {
+			return err // before anything is started
+		}
+	}
 	st, unlock, err := l.lock()
 	if err != nil {
 		return err
@@ -137,16 +144,14 @@ func (l *Lab) bringUp(ctx context.Context, o Options) error {
 		return err
 	}
 	if !o.Detach {
-		if err := l.startGuard(st); err != nil {
+		if err := errors.Join(l.startGuard(st), l.save(st)); err != nil {
 			return err
 		}
 	}
-	if !o.ServersOnly {
-		if err := l.startProduct(ctx, st); err != nil {
-			return err
-		}
+	if product == nil {
+		return nil
 	}
-	return l.save(st)
+	return errors.Join(l.startProduct(ctx, st, product), l.save(st))
 }
 
 // install makes the programs of every wanted component available, once each.

@@ -20,42 +20,39 @@ const (
 	workerName    = "worker"
 )
 
-// program finds one of the product's binaries.
-func program(name string) (string, error) {
+// programs are the paths of the product's binaries.
+type programs struct{ temporald, worker string }
+
+// findPrograms looks in $CSO_LAB_BIN, or in the repository's bin.
+func findPrograms() (*programs, error) {
 	dir := os.Getenv(programEnv)
 	if dir == "" {
 		root, err := repository()
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		dir = filepath.Join(root, "bin")
 	}
-	path := filepath.Join(dir, name)
-	if !exists(path) {
-		return "", fmt.Errorf("%s is missing: run `make build` (or give --servers-only, or the folder in %s)", path, programEnv)
+	p := &programs{filepath.Join(dir, "cso-temporald"), filepath.Join(dir, "cso-backup-worker")}
+	for _, path := range []string{p.temporald, p.worker} {
+		if !exists(path) {
+			return nil, fmt.Errorf("%s is missing: run `make build` (or give --servers-only, or the folder in %s)", path, programEnv)
+		}
 	}
-	return path, nil
+	return p, nil
 }
 
 // startProduct starts cso-temporald and a worker on this lab, and waits for their READY lines.
-func (l *Lab) startProduct(ctx context.Context, st *state) error {
-	temporald, err := program("cso-temporald")
-	if err != nil {
-		return err
-	}
-	worker, err := program("cso-backup-worker")
-	if err != nil {
-		return err
-	}
+func (l *Lab) startProduct(ctx context.Context, st *state, p *programs) error {
 	ports, err := l.productPorts(st)
 	if err != nil {
 		return err
 	}
-	argv := []string{temporald, "--state", l.path("state"), "--port", strconv.Itoa(ports["frontend"]), "--ui-port", strconv.Itoa(ports["ui"])}
+	argv := []string{p.temporald, "--state", l.path("state"), "--port", strconv.Itoa(ports["frontend"]), "--ui-port", strconv.Itoa(ports["ui"])}
 	if err := l.startAndAwait(ctx, st, temporaldName, argv, nil, ports); err != nil {
 		return err
 	}
-	return l.startAndAwait(ctx, st, workerName, []string{worker}, productEnv(l, ports), nil)
+	return l.startAndAwait(ctx, st, workerName, []string{p.worker}, productEnv(l, ports), nil)
 }
 
 // productPorts are those of the lab's cso-temporald: once chosen, they stay.

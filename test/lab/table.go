@@ -4,6 +4,7 @@ import (
 	"github.com/csobackup/cso_backupnrestore/test/lab/engine"
 	"github.com/csobackup/cso_backupnrestore/test/lab/etcd"
 	"github.com/csobackup/cso_backupnrestore/test/lab/files"
+	"github.com/csobackup/cso_backupnrestore/test/lab/mariadb"
 	"github.com/csobackup/cso_backupnrestore/test/lab/zookeeper"
 )
 
@@ -20,6 +21,7 @@ type entry struct {
 // engines is the lab's table of kinds. versions choose other than Debian's.
 func engines(versions map[string]string) map[string]entry {
 	return map[string]entry{
+		"mariadb":      {engine: mariadb.New(), process: true},
 		"etcd":         {engine: etcd.New(versions["etcd"]), cluster: true, process: true},
 		"zookeeper":    {engine: zookeeper.New(), cluster: true, process: true},
 		"secrets":      {engine: files.New("secrets"), perVM: true},
@@ -29,5 +31,5 @@ func engines(versions map[string]string) map[string]entry {
 
 // DefaultComponents are what a lab gets when none are named, in start order.
 func DefaultComponents() []string {
-	return []string{"etcd", "zookeeper", "secrets", "certificates"}
+	return []string{"mariadb", "etcd", "zookeeper", "secrets", "certificates"}
 }

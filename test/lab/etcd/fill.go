@@ -104,7 +104,7 @@ func empty(ctx context.Context, c *clientv3.Client) error {
 // grantLease makes a lease with a chosen ID, which the client's own Grant does not offer.
 func grantLease(ctx context.Context, c *clientv3.Client, g grant) error {
 	if _, err := clientv3.RetryLeaseClient(c).LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: g.id, TTL: g.ttl}); err != nil {
-		return fmt.Errorf("grant lease %x: %w", g.id, err)
+		return fmt.Errorf("grant lease %x: %w", g.id, rpctypes.Error(err))
 	}
 	return nil
 }

@@ -2,10 +2,12 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/csobackup/cso_backupnrestore/test/lab/engine"
@@ -63,7 +65,7 @@ func wreckLeases(ctx context.Context, c *clientv3.Client, r *rand.Rand) error {
 		}
 	}
 	added := grant{r.Int64N(1<<62) + 1, 9999}
-	if err := grantLease(ctx, c, added); err != nil {
+	if err := grantLease(ctx, c, added); err != nil && !errors.Is(err, rpctypes.ErrLeaseExist) {
 		return err
 	}
 	return put(ctx, c, []item{{"/cso/sessions/wrecker", "x", added.id}, {"/cso/config/leased-now", "x", added.id}})

@@ -114,7 +114,6 @@ func config(m engine.Member, plugins string) string {
 		"tmpdir=" + filepath.Join(m.Dir, "tmp"),
 		"bind-address=127.0.0.1",
 		fmt.Sprintf("port=%d", m.Ports[clientPort]),
-		"skip-name-resolve",
 		"character-set-server=utf8mb4",
 		"collation-server=utf8mb4_general_ci",
 		"server-id=1",

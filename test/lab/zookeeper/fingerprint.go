@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -117,12 +118,12 @@ var kindsProgram []byte
 // kindLines asks the server's own classes, which read snapshot and log of the
 // data directory, for the kinds of nodes. Nothing older than zxid is accepted.
 func kindLines(ctx context.Context, m engine.Member, zxid int64) ([]string, error) {
-	source := filepath.Join(m.Dir, "Kinds.java")
-	if err := os.WriteFile(source, kindsProgram, 0o600); err != nil {
-		return nil, fmt.Errorf("write the program that reads node kinds: %w", err)
+	classes, err := compileKinds(ctx, m)
+	if err != nil {
+		return nil, err
 	}
 	for deadline := time.Now().Add(15 * time.Second); ; {
-		lines, last, err := runKinds(ctx, m, source)
+		lines, last, err := runKinds(ctx, m, classes)
 		if err != nil {
 			return nil, err
 		}
@@ -136,9 +137,33 @@ func kindLines(ctx context.Context, m engine.Member, zxid int64) ([]string, erro
 	}
 }
 
-func runKinds(ctx context.Context, m engine.Member, source string) (lines []string, last int64, err error) {
+// compileKinds keeps the compiled program in the member's directory, by its source's hash.
+func compileKinds(ctx context.Context, m engine.Member) (classes string, err error) {
+	classes = filepath.Join(m.Dir, fmt.Sprintf("kinds-%x", sha256.Sum256(kindsProgram))[:22])
+	if _, err := os.Stat(filepath.Join(classes, "Kinds.class")); err == nil {
+		return classes, nil
+	}
+	// Two fingerprints may run at the same time: each compiles for itself, and the renamed result is the same.
+	tmp, err := os.MkdirTemp(m.Dir, "kinds-")
+	if err != nil {
+		return "", fmt.Errorf("make a directory for the program that reads node kinds: %w", err)
+	}
+	source := filepath.Join(tmp, "Kinds.java")
+	if err := os.WriteFile(source, kindsProgram, 0o600); err != nil {
+		return "", fmt.Errorf("write the program that reads node kinds: %w", err)
+	}
+	if out, err := exec.CommandContext(ctx, "javac", "-cp", jar, "-d", tmp, source).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("compile the program that reads node kinds: %w\n%s", err, out)
+	}
+	if err := os.Rename(tmp, classes); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", fmt.Errorf("keep the program that reads node kinds: %w", err)
+	}
+	return classes, nil
+}
+
+func runKinds(ctx context.Context, m engine.Member, classes string) (lines []string, last int64, err error) {
 	// Without the switch the server's classes take TTL nodes for ephemeral ones.
-	argv := append(java(m.Dir, "512m"), "-Dzookeeper.extendedTypesEnabled=true", source, m.Options["data_dir"])
+	argv := append(java(m.Dir+":"+classes, "512m"), "-Dzookeeper.extendedTypesEnabled=true", "Kinds", m.Options["data_dir"])
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	var out, problems bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &problems

@@ -39,7 +39,7 @@ func (e *Engine) Ports() []string { return []string{"client", "peer", "election"
 
 // Install makes the server's classes and a Java runtime available.
 func (e *Engine) Install(ctx context.Context, w io.Writer) error {
-	return packages.Ensure(ctx, w, []string{jar, "java"}, "zookeeper", "default-jdk-headless")
+	return packages.Ensure(ctx, w, []string{jar, "java", "javac"}, "zookeeper", "default-jdk-headless")
 }
 
 // Prepare makes the super user's password (one for the instance) and each member's configuration.
@@ -126,9 +126,9 @@ func (e *Engine) Command(m engine.Member, _ []engine.Member) (argv, env []string
 	return append(java(m.Dir, "256m"), "org.apache.zookeeper.server.quorum.QuorumPeerMain", filepath.Join(m.Dir, "zoo.cfg")), nil, nil
 }
 
-// java is the start of a command line; dir holds the logging's properties.
-func java(dir, heap string) []string {
-	return []string{"java", "-Xmx" + heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", dir + ":" + jar}
+// java is the start of a command line; among dirs is that of the logging's properties.
+func java(dirs, heap string) []string {
+	return []string{"java", "-Xmx" + heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", dirs + ":" + jar}
 }
 
 // Ready reads a node's ACL with the super user's credentials.
