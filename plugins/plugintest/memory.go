@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -16,8 +17,12 @@ import (
 // is reached: to the plugin it looks like a store that went away for good.
 var ErrKilled = errors.New("killed by the test")
 
-// maxPiece bounds a piece of an Ordered or Unordered artifact, in records.
-const maxPiece = 64
+// A piece of an Ordered or Unordered artifact holds at most maxPiece records
+// and is cut once it holds maxPieceBytes.
+const (
+	maxPiece      = 64
+	maxPieceBytes = 1 << 20
+)
 
 // Memory is a store that lives in memory: what a plugin writes into it can be
 // read back, in pieces, verified. It is strict where a real store is strict
@@ -30,6 +35,8 @@ type Memory struct {
 	previous  *Memory
 	budget    budget
 	opened    int
+	spill     *os.File // holds the pieces' data, when it is not to be held in memory
+	spilled   int64
 }
 
 type stored struct {
@@ -42,6 +49,8 @@ type piece struct {
 	info plugins.PieceInfo
 	data []byte // records: varint key length, key, varint value length, value; or the bytes of a file
 	want plugins.Digest
+	size int   // of data
+	at   int64 // where data stands in the spill file
 }
 
 // budget counts down to the moment at which a Memory fails; negative: never.
@@ -59,6 +68,13 @@ func NewMemory() *Memory {
 // After makes the artifacts of prev available to Reuse, as the previous backup
 // of the same unit.
 func (m *Memory) After(prev *Memory) *Memory { m.previous = prev; return m }
+
+// OnDisk keeps the data in a file of that directory from now on, for tests with much of it.
+func (m *Memory) OnDisk(dir string) (*Memory, error) {
+	f, err := os.CreateTemp(dir, "spill-*")
+	m.spill = f
+	return m, err
+}
 
 // KillAtArtifact makes every call fail with ErrKilled once n artifacts were
 // committed (writing) or opened (reading), counted from now.
@@ -84,7 +100,7 @@ func (m *Memory) Corrupt(name string, n int) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := m.artifacts[name]
-	if s == nil || n >= len(s.pieces) || len(s.pieces[n].data) == 0 {
+	if s == nil || n >= len(s.pieces) || len(s.pieces[n].data) == 0 { // also false for data on disk
 		return false
 	}
 	d := bytes.Clone(s.pieces[n].data)
@@ -290,4 +306,3 @@ func (m *Memory) boundary(count bool) error {
 	}
 	return nil
 }
-

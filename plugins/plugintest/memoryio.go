@@ -67,7 +67,7 @@ func (w *writer) Put(key, value []byte) error {
 		return w.fail(err)
 	}
 	w.last, w.any = append(w.last[:0], key...), true
-	if w.n > 0 && (w.n == maxPiece || a.Form == plugins.Ordered && cutHere(key)) {
+	if w.n > 0 && (w.n == maxPiece || len(w.cur.data) >= maxPieceBytes || a.Form == plugins.Ordered && cutHere(key)) {
 		w.cut()
 	}
 	if w.n == 0 {
@@ -88,11 +88,27 @@ func (w *writer) cut() {
 		return
 	}
 	w.cur.want = w.cur.info.Digest
-	w.s.pieces = append(w.s.pieces, w.cur)
+	w.store()
 	w.s.info.Records += w.cur.info.Records
 	w.s.info.Bytes += w.cur.info.Bytes
 	w.s.info.Digest.Merge(w.cur.info.Digest)
 	w.cur, w.n = piece{}, 0
+}
+
+// store keeps the finished piece, in memory or on disk.
+func (w *writer) store() {
+	w.cur.size = len(w.cur.data)
+	if w.m.spill != nil {
+		w.m.mu.Lock()
+		w.cur.at = w.m.spilled
+		w.m.spilled += int64(w.cur.size)
+		w.m.mu.Unlock()
+		if _, err := w.m.spill.WriteAt(w.cur.data, w.cur.at); err != nil {
+			w.err = err
+		}
+		w.cur.data = nil
+	}
+	w.s.pieces = append(w.s.pieces, w.cur)
 }
 
 func (w *writer) Write(p []byte) (int, error) {
@@ -122,7 +138,7 @@ func (w *writer) cutFile() {
 		return
 	}
 	w.cur.want.Add(nil, w.cur.data)
-	w.s.pieces = append(w.s.pieces, w.cur)
+	w.store()
 	w.cur = piece{}
 }
 
@@ -136,6 +152,9 @@ func (w *writer) Commit() error {
 		w.s.info.Records = w.s.info.Digest.Records
 	} else {
 		w.cut()
+	}
+	if w.err != nil {
+		return w.err
 	}
 	w.m.mu.Lock()
 	defer w.m.mu.Unlock()
@@ -174,6 +193,12 @@ func (r *reader) load() error {
 		return io.EOF
 	}
 	p := r.pieces[r.i]
+	if p.data == nil && p.size > 0 {
+		p.data = make([]byte, p.size)
+		if _, err := r.m.spill.ReadAt(p.data, p.at); err != nil {
+			return err
+		}
+	}
 	var d plugins.Digest
 	if r.form == plugins.File {
 		d.Add(nil, p.data)
