@@ -28,7 +28,7 @@ import (
 
 func (a *app) doctorCommand(wire wireFunc) *cobra.Command {
 	return wire(&cobra.Command{
-		Use: "doctor", Short: "check this installation and say what to do", Args: cobra.NoArgs,
+		Use: "doctor", Short: "check this installation and say what to do", Args: exactly(0, ""),
 		Long: `Check this installation: places, permissions, keys, certificates, Temporal, the
 workers of all VMs, the estate file, free space, time zone. The databases
 themselves are the business of healthcheck. The exit status is 0 or 1.`,

@@ -302,7 +302,7 @@ func (a *app) runDocumented(ctx context.Context, args []string) (*outcome, error
 	case opDetails:
 		return a.info(ctx, "-s", d.value["snapshot"])
 	}
-	return a.list(ctx, listOptions{filter: d.value["snapshot"]})
+	return a.list(ctx, listOptions{filter: d.value["snapshot"], option: "-s"})
 }
 
 func (d *documented) yes(long string) (bool, error) {

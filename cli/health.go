@@ -18,7 +18,7 @@ import (
 func (a *app) healthCommand(wire wireFunc) *cobra.Command {
 	var list string
 	cmd := wire(&cobra.Command{
-		Use: "healthcheck", Short: "the health of all databases, VMs and of this product", Args: cobra.NoArgs,
+		Use: "healthcheck", Short: "the health of all databases, VMs and of this product", Args: exactly(0, ""),
 		Long:    "Check the health. The exit status is 0 for GREEN, 3 for AMBER, 5 for RED.",
 		Example: "  cso_backupnrestore healthcheck\n  cso_backupnrestore healthcheck --databases mariadb,etcd",
 	}, func(ctx context.Context, _ []string) (*outcome, error) {
@@ -132,7 +132,7 @@ func title(s string) string {
 
 func (a *app) reindexCommand(wire wireFunc) *cobra.Command {
 	return wire(&cobra.Command{
-		Use: "reindex", Short: "rebuild derived indices", Args: cobra.NoArgs,
+		Use: "reindex", Short: "rebuild derived indices", Args: exactly(0, ""),
 	}, func(ctx context.Context, _ []string) (*outcome, error) { return a.reindex(ctx) })
 }
 

@@ -7,22 +7,27 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/csobackup/cso_backupnrestore/internal/catalog"
 	"github.com/csobackup/cso_backupnrestore/internal/manifest"
 	"github.com/csobackup/cso_backupnrestore/internal/ui"
 )
 
 type listOptions struct {
-	filter string // name, or prefix of NAME/TIMESTAMP
+	filter string // name, beginning of NAME/TIMESTAMP, or path
+	option string
 	safety bool
 }
 
 func (a *app) listCommand(wire wireFunc) *cobra.Command {
-	var o listOptions
+	o := listOptions{option: "NAME"}
 	cmd := wire(&cobra.Command{
-		Use: "list [NAME]", Aliases: []string{opList}, Short: "list the backups, newest first", Args: cobra.MaximumNArgs(1), ValidArgsFunction: a.completeBackup,
+		Use: "list [NAME]", Aliases: []string{opList}, Short: "list the backups, newest first", Args: atMost(1, "[NAME]"), ValidArgsFunction: a.completeBackup,
 		Example: "  cso_backupnrestore list\n  cso_backupnrestore list DAILY\n  cso_backupnrestore list --safety -o json",
 	}, func(ctx context.Context, args []string) (*outcome, error) {
 		if len(args) == 1 {
+			if err := checkSelector(o.option, args[0]); err != nil {
+				return nil, err
+			}
 			o.filter = args[0]
 		}
 		return a.list(ctx, o)
@@ -31,81 +36,34 @@ func (a *app) listCommand(wire wireFunc) *cobra.Command {
 	return cmd
 }
 
-// listView is one backup in the result of list.
-type listView struct {
-	Backup      string     `json:"backup"`
-	Started     time.Time  `json:"started"`
-	AgeSeconds  int64      `json:"ageSeconds"`
-	State       string     `json:"state"` // ok, incomplete or damaged
-	Why         string     `json:"why,omitempty"`
-	Units       int        `json:"units"`
-	Bytes       int64      `json:"bytes"`
-	Stored      int64      `json:"stored"`
-	New         int64      `json:"new"` // stored bytes not shared with an earlier backup
-	Maintenance string     `json:"maintenance"`
-	Consistent  bool       `json:"consistent"`
-	Warnings    int        `json:"warnings"`
-	Verified    *time.Time `json:"verified,omitempty"` // last full read
-	Trigger     string     `json:"trigger,omitempty"`
-}
-
 func (a *app) list(_ context.Context, o listOptions) (*outcome, error) {
-	all, err := a.catalog()
-	if err != nil {
-		return nil, err
-	}
 	if o.filter != "" {
-		if err := checkSelector("-s", o.filter); err != nil {
+		if err := checkSelector(o.option, o.filter); err != nil {
 			return nil, err
 		}
-		if strings.HasPrefix(o.filter, "/") {
-			if o.filter, err = a.below(o.filter); err != nil {
-				return nil, err
-			}
-		}
-		o.filter = strings.TrimRight(o.filter, "/")
 	}
-	views := []listView{}
-	for _, s := range all {
-		switch {
-		case o.filter != "" && s.Ref.Name != o.filter && !strings.HasPrefix(s.Ref.String(), o.filter):
+	all, err := a.entries(catalog.Filter{Safety: true, Reader: a.reader()})
+	if err != nil {
+		return nil, storeError(err)
+	}
+	f := strings.TrimRight(strings.TrimPrefix(o.filter, strings.TrimRight(a.paths.Root, "/")+"/"), "/")
+	shown := []catalog.Entry{}
+	for _, e := range all {
+		switch ref := e.Ref.String(); {
+		case f != "" && e.Ref.Name != f && !(strings.Contains(f, "/") && strings.HasPrefix(ref, f)):
 			continue
-		case s.Ref.Safety() && !o.safety && !strings.HasPrefix(o.filter, manifest.SafetyName):
+		case e.Safety && !o.safety && !strings.HasPrefix(f, manifest.SafetyName):
 			continue
 		}
-		views = append(views, a.view(s))
+		shown = append(shown, e)
 	}
-	out := &outcome{Result: views, Text: func() { a.showList(views, o) }}
-	if len(views) == 0 && o.filter == "" {
+	out := &outcome{Result: shown, Text: func() { a.showList(shown, o) }}
+	if len(shown) == 0 && o.filter == "" {
 		out.Next = []string{"cso_backupnrestore -b backup -s NAME", "cso_backupnrestore -b scheduledbackup -s DAILY -c '30-2-*-*-*'"}
+	} else if len(shown) == 0 {
+		out.Next = []string{"cso_backupnrestore listbackups"}
 	}
 	return out, nil
-}
-
-func (a *app) view(s stored) listView {
-	at, err := s.Ref.Time()
-	if err != nil {
-		at = time.Time{}
-	}
-	v := listView{Backup: s.Ref.String(), Started: at, AgeSeconds: int64(a.now().Sub(at).Seconds()), State: s.State, Why: s.Why, Maintenance: "-"}
-	if !s.Verified.IsZero() {
-		v.Verified = &s.Verified
-	}
-	m := s.Manifest
-	if m == nil {
-		return v
-	}
-	v.Units, v.Bytes, v.Stored, v.New = m.Totals.Units, m.Totals.Bytes, m.Totals.Stored, m.Totals.StoredNew
-	v.Maintenance, v.Consistent, v.Trigger, v.Warnings = maintenanceWord(m.Maintenance), m.Consistent, m.Trigger, warnings(m)
-	return v
-}
-
-func warnings(m *manifest.Manifest) int {
-	n := len(m.Warnings)
-	for _, u := range m.Units {
-		n += len(u.Warnings)
-	}
-	return n
 }
 
 func maintenanceWord(m manifest.Maintenance) string {
@@ -118,8 +76,8 @@ func maintenanceWord(m manifest.Maintenance) string {
 	return "no"
 }
 
-func (a *app) showList(views []listView, o listOptions) {
-	if len(views) == 0 {
+func (a *app) showList(es []catalog.Entry, o listOptions) {
+	if len(es) == 0 {
 		if o.filter != "" {
 			a.out.Line("There is no backup %q in %s.", ui.Clean(o.filter), a.paths.Root)
 			return
@@ -128,33 +86,56 @@ func (a *app) showList(views []listView, o listOptions) {
 		return
 	}
 	t := ui.Table{Columns: []ui.Column{
-		{Head: "NAME/TIMESTAMP", Min: 25}, {Head: "AGE", Right: true}, {Head: "STATUS", Tone: stateTone}, {Head: "UNITS", Right: true, Drop: 3},
+		{Head: "NAME/TIMESTAMP", Min: 25}, {Head: "AGE", Right: true}, {Head: "STATUS", Tone: statusTone}, {Head: "UNITS", Right: true, Drop: 3},
 		{Head: "SIZE", Right: true}, {Head: "STORED", Right: true, Drop: 1}, {Head: "MAINT", Drop: 5, Tone: brokenTone},
 		{Head: "CONSISTENT", Drop: 2}, {Head: "VERIFIED", Drop: 4},
 	}}
-	for _, v := range views {
-		if v.State == stateIncomplete || v.Units == 0 {
-			t.Add(v.Backup, ui.Age(time.Duration(v.AgeSeconds)*time.Second), v.State, "-", "-", "-", "-", "-", "-")
+	for _, e := range es {
+		at, err := e.Ref.Time()
+		if err != nil {
+			at = e.Time
+		}
+		age := ui.Age(a.now().Sub(at))
+		if e.Totals.Units == 0 {
+			t.Add(e.Ref.String(), age, statusWord(e), "-", "-", "-", "-", "-", "-")
 			continue
 		}
 		verified := "never"
-		if v.Verified != nil {
-			verified = ui.Age(a.now().Sub(*v.Verified)) + " ago"
+		if !e.LastFull.IsZero() {
+			verified = ago(a.now(), e.LastFull)
 		}
-		state := v.State
-		if v.Warnings > 0 && state == stateOK {
-			state = "warnings"
-		}
-		t.Add(v.Backup, ui.Age(time.Duration(v.AgeSeconds)*time.Second), state, count(v.Units), ui.Bytes(v.Bytes), ui.Bytes(v.New), v.Maintenance, yesText(v.Consistent), verified)
+		t.Add(e.Ref.String(), age, statusWord(e), count(e.Totals.Units), ui.Bytes(e.Totals.Bytes), ui.Bytes(e.Totals.StoredNew),
+			maintenanceWord(e.Maintenance), yesText(e.Consistent), verified)
 	}
 	a.out.Print(t)
+	for _, e := range es {
+		a.marked("damaged", e.Ref.String(), last(e.Problems, 3))
+	}
 }
 
-func stateTone(s string) ui.Tone {
+func ago(now, at time.Time) string {
+	if a := ui.Age(now.Sub(at)); a != "now" {
+		return a + " ago"
+	}
+	return "now"
+}
+
+// statusWord is short: ok is what most are.
+func statusWord(e catalog.Entry) string {
+	switch {
+	case e.Status == catalog.Complete && e.Warnings > 0:
+		return "warnings"
+	case e.Status == catalog.Complete:
+		return "ok"
+	}
+	return string(e.Status)
+}
+
+func statusTone(s string) ui.Tone {
 	switch s {
-	case stateOK:
+	case "ok":
 		return ui.Good
-	case stateDamaged:
+	case string(catalog.Damaged):
 		return ui.Bad
 	}
 	return ui.Warn

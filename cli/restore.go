@@ -89,7 +89,7 @@ func (a *app) restore(ctx context.Context, o restoreOptions) (*outcome, error) {
 	}
 	r, err := a.start(ctx, c, startOptions{
 		id: workflows.ExclusiveID, kind: workflows.RestoreType, summary: restoreSummary(in), operation: opRestore, backup: ref,
-		components: strings.Join(o.components, ","), maintenance: true,
+		components: o.components, maintenance: true,
 	}, in)
 	if err != nil {
 		return nil, err
@@ -133,7 +133,7 @@ func (a *app) planned(ctx context.Context, c client.Client, in workflows.Restore
 	var plan workflows.RestorePlan
 	r, err := a.start(ctx, c, startOptions{
 		id: workflows.PlanPrefix + strings.ToLower(rand.Text()), kind: workflows.PlanType, summary: "plan: " + restoreSummary(in),
-		operation: "plan", backup: in.Backup, components: strings.Join(in.Components, ","),
+		operation: "plan", backup: in.Backup, components: in.Components,
 	}, in)
 	if err != nil {
 		return plan, err

@@ -114,6 +114,9 @@ func (a *app) tree(out **outcome, started *bool) *cobra.Command {
 	help := root.HelpFunc()
 	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
 		*started = true
+		if a.out.JSON {
+			return
+		}
 		if cmd != root {
 			help(cmd, args)
 			return
@@ -152,6 +155,7 @@ func (a *app) dispatch(ctx context.Context, args []string) (*outcome, error) {
 	var started bool
 	root := a.tree(&out, &started)
 	root.SetArgs(args)
+	a.command = firstWord(args)
 	if word := firstWord(args); word != "" && !strings.HasPrefix(word, "-") && !strings.HasPrefix(word, "__") {
 		if _, _, err := root.Find([]string{word}); err != nil || !known(root, word) {
 			return nil, a.unknownCommand(root, word)
@@ -163,10 +167,7 @@ func (a *app) dispatch(ctx context.Context, args []string) (*outcome, error) {
 		err = usage("see cso_backupnrestore --help", "%s", err)
 	}
 	if out == nil && err == nil {
-		out = &outcome{} // help
-		if a.out.JSON {
-			return nil, usage("leave out -o json", "help is text")
-		}
+		out = &outcome{} // help, which is text
 	}
 	return out, err
 }
@@ -236,6 +237,16 @@ func exactly(n int, what string) cobra.PositionalArgs {
 			return usage("type: "+cmd.CommandPath()+" "+what, "%s is missing", what)
 		case len(args) > n:
 			return usage("if the shell expanded a *, quote it: '*'", "%q is too much: type %s", args[n], strings.TrimSpace(cmd.CommandPath()+" "+what))
+		}
+		return nil
+	}
+}
+
+// atMost allows fewer.
+func atMost(n int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > n {
+			return exactly(n, what)(cmd, args)
 		}
 		return nil
 	}

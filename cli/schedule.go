@@ -25,12 +25,12 @@ func (a *app) scheduleCommand(wire wireFunc) *cobra.Command {
 		Example: `  cso_backupnrestore schedule list
   cso_backupnrestore schedule add DAILY '30 2 * * *' --maintenance
   cso_backupnrestore schedule pause DAILY --reason 'upgrade until Friday'`,
-		Args: cobra.NoArgs,
+		Args: exactly(0, ""),
 	}
 	cmd.RunE = func(c *cobra.Command, _ []string) error {
 		return usage("type: cso_backupnrestore schedule list", "schedule needs one of: list add pause resume delete run")
 	}
-	cmd.AddCommand(wire(&cobra.Command{Use: "list", Short: "list the schedules", Args: cobra.NoArgs},
+	cmd.AddCommand(wire(&cobra.Command{Use: "list", Short: "list the schedules", Args: exactly(0, "")},
 		func(ctx context.Context, _ []string) (*outcome, error) { return a.scheduleList(ctx) }))
 	add := scheduleOptions{option: "NAME"}
 	addCmd := wire(&cobra.Command{

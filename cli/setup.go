@@ -9,23 +9,15 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
-	"go.temporal.io/sdk/client"
 	"go.yaml.in/yaml/v4"
 
-	enumspb "go.temporal.io/api/enums/v1"
-	"go.temporal.io/api/operatorservice/v1"
-	"go.temporal.io/api/serviceerror"
-
 	"github.com/csobackup/cso_backupnrestore/internal/config"
-	"github.com/csobackup/cso_backupnrestore/internal/dial"
 	"github.com/csobackup/cso_backupnrestore/internal/keys"
 	"github.com/csobackup/cso_backupnrestore/internal/pki"
 	"github.com/csobackup/cso_backupnrestore/internal/problem"
 	"github.com/csobackup/cso_backupnrestore/plugins"
-	"github.com/csobackup/cso_backupnrestore/workflows"
 )
 
 type setupOptions struct {
@@ -40,9 +32,9 @@ type setupOptions struct {
 func (a *app) setupCommand(wire wireFunc) *cobra.Command {
 	var o setupOptions
 	cmd := wire(&cobra.Command{
-		Use: "setup", Short: "make keys and certificates, write the estate file, confirm the key's copy", Args: cobra.NoArgs,
-		Long: `Make what an installation needs: certificates, keys, the store, and Temporal's
-search attributes. It may be run again at any time; what exists is kept.
+		Use: "setup", Short: "make keys and certificates, write the estate file", Args: exactly(0, ""),
+		Long: `Make what an installation needs: certificates, keys, the store. It may be run
+again at any time; what exists is kept.
 
 An instance is written COMPONENT[@INSTANCE],MEMBER=ADDRESS[@VM],OPTION=VALUE…
 Passwords stand in files that an option names (password_file=/path), never here.`,
@@ -52,7 +44,7 @@ Passwords stand in files that an option names (password_file=/path), never here.
   cso_backupnrestore setup --vm installer-vm --vm infra-1 \
       --instance etcd,etcd-1=https://10.0.0.5:2379@infra-1,user=root,password_file=/etc/p \
       --switch etcd`,
-	}, func(ctx context.Context, _ []string) (*outcome, error) { return a.setup(ctx, o) })
+	}, func(_ context.Context, _ []string) (*outcome, error) { return a.setup(o) })
 	f := cmd.Flags()
 	f.StringVar(&o.confirmKey, "confirm-key", "", "FILE that holds the copy of the identity, or - for standard input")
 	f.StringVar(&o.estate, "estate-from", "", "FILE to check and install as the estate file")
@@ -70,10 +62,9 @@ type setupView struct {
 	KeysCreated bool   `json:"keysCreated"`
 	Confirmed   bool   `json:"copyConfirmed"`
 	Estate      string `json:"estate,omitempty"` // written
-	Attributes  string `json:"searchAttributes"` // done, or why not
 }
 
-func (a *app) setup(ctx context.Context, o setupOptions) (*outcome, error) {
+func (a *app) setup(o setupOptions) (*outcome, error) {
 	if o.confirmKey != "" {
 		return a.confirmKey(o.confirmKey)
 	}
@@ -112,7 +103,6 @@ func (a *app) setup(ctx context.Context, o setupOptions) (*outcome, error) {
 		}
 		v.Estate = a.paths.Estate
 	}
-	v.Attributes = a.ensureAttributes(ctx)
 	return a.setupDone(v)
 }
 
@@ -127,7 +117,6 @@ func (a *app) setupDone(v setupView) (*outcome, error) {
 		if v.Estate != "" {
 			a.out.Line("estate file: %s", v.Estate)
 		}
-		a.out.Line("search attributes: %s", v.Attributes)
 		if v.KeysCreated {
 			a.showIdentity()
 		}
@@ -327,37 +316,4 @@ func (a *app) writeEstate(text []byte, replace bool) error {
 		return fmt.Errorf("estate file: %w", err)
 	}
 	return nil
-}
-
-// ensureAttributes makes the search attributes known to Temporal, for the Web
-// UI; without them everything works.
-func (a *app) ensureAttributes(ctx context.Context) string {
-	o, _, err := dial.Options(a.paths.PKI(), dial.Operator, a.log)
-	if err != nil {
-		return "left for later: " + oneLine(err.Error())
-	}
-	c, err := client.NewLazyClient(o)
-	if err != nil {
-		return "left for later: " + oneLine(err.Error())
-	}
-	defer c.Close()
-	call, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	if _, err := c.CheckHealth(call, &client.CheckHealthRequest{}); err != nil {
-		return "left for later, Temporal does not run: the worker makes them at its start"
-	}
-	call, cancel = context.WithTimeout(ctx, callTime)
-	defer cancel()
-	kw, n := enumspb.INDEXED_VALUE_TYPE_KEYWORD, enumspb.INDEXED_VALUE_TYPE_INT
-	_, err = c.OperatorService().AddSearchAttributes(call, &operatorservice.AddSearchAttributesRequest{
-		Namespace: o.Namespace,
-		SearchAttributes: map[string]enumspb.IndexedValueType{
-			workflows.AttrOperation: kw, workflows.AttrBackup: kw, workflows.AttrPhase: kw, workflows.AttrComponents: kw,
-			workflows.AttrMaintenance: kw, workflows.AttrOutcome: kw, workflows.AttrBytes: n,
-		},
-	})
-	if there := (*serviceerror.AlreadyExists)(nil); err != nil && !errors.As(err, &there) {
-		return "not made: " + oneLine(err.Error())
-	}
-	return "known to Temporal"
 }

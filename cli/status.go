@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -11,6 +14,7 @@ import (
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 
+	"github.com/csobackup/cso_backupnrestore/internal/journal"
 	"github.com/csobackup/cso_backupnrestore/internal/problem"
 	"github.com/csobackup/cso_backupnrestore/internal/ui"
 	"github.com/csobackup/cso_backupnrestore/workflows"
@@ -18,7 +22,7 @@ import (
 
 func (a *app) statusCommand(wire wireFunc) *cobra.Command {
 	return wire(&cobra.Command{
-		Use: "status", Short: "what is running, or what ran last", Args: cobra.NoArgs,
+		Use: "status", Short: "what is running, or what ran last", Args: exactly(0, ""),
 		Example: "  cso_backupnrestore status\n  cso_backupnrestore status -o json",
 	}, func(ctx context.Context, _ []string) (*outcome, error) { return a.status(ctx) })
 }
@@ -31,11 +35,50 @@ type statusView struct {
 	Started  *time.Time          `json:"started,omitempty"`
 	Ended    *time.Time          `json:"ended,omitempty"`
 	Progress *workflows.Progress `json:"progress,omitempty"`
-	Note     string              `json:"note,omitempty"` // what holds it up
-	Ending   bool                `json:"ending"`         // cancel was asked for
+	Note     string              `json:"note,omitempty"`    // what holds it up
+	Ending   bool                `json:"ending"`            // cancel was asked for
+	Journal  []string            `json:"journal,omitempty"` // an open run's record, which outlives Temporal
 }
 
+// status joins what Temporal knows with the journal, which is the truth about
+// a half-done operation and readable without Temporal.
 func (a *app) status(ctx context.Context) (*outcome, error) {
+	record, err := a.journal()
+	if err != nil {
+		a.note("the journal cannot be read: %v", err)
+	}
+	o, err := a.statusOf(ctx, record)
+	if o == nil {
+		o = &outcome{Result: statusView{Journal: record}}
+	}
+	first := o.Text
+	o.Text = func() {
+		if first != nil {
+			first()
+		}
+		for _, l := range record {
+			a.out.Paragraph("journal: ", l)
+		}
+	}
+	return o, err
+}
+
+func (a *app) journal() ([]string, error) {
+	if _, err := os.Stat(filepath.Join(a.paths.Root, ".cso", "journal")); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	j, err := journal.At(a.paths.Root)
+	if err != nil {
+		return nil, err
+	}
+	s, err := j.Read()
+	if err != nil {
+		return nil, err
+	}
+	return journal.Summary(s), nil
+}
+
+func (a *app) statusOf(ctx context.Context, record []string) (*outcome, error) {
 	c, err := a.connect(ctx)
 	if err != nil {
 		return nil, err
@@ -43,7 +86,7 @@ func (a *app) status(ctx context.Context) (*outcome, error) {
 	defer c.Close()
 	r, d, err := a.current(ctx, c)
 	if errors.Is(err, errNothing) {
-		return &outcome{Result: statusView{}, Text: func() { a.out.Line("Nothing is running, and no operation ran yet.") },
+		return &outcome{Result: statusView{Journal: record}, Text: func() { a.out.Line("Nothing is running, and no operation ran yet.") },
 			Next: []string{"cso_backupnrestore -b backup -s NAME"}}, nil
 	}
 	if err != nil {
@@ -51,7 +94,7 @@ func (a *app) status(ctx context.Context) (*outcome, error) {
 	}
 	info := d.GetWorkflowExecutionInfo()
 	begun := info.GetStartTime().AsTime()
-	v := statusView{Run: &r, Started: &begun, Running: info.GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING, Ending: d.GetWorkflowExtendedInfo().GetCancelRequested()}
+	v := statusView{Run: &r, Started: &begun, Running: info.GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING, Ending: d.GetWorkflowExtendedInfo().GetCancelRequested(), Journal: record}
 	if !v.Running {
 		return a.ended(ctx, c, v, info.GetType().GetName(), info.GetCloseTime().AsTime())
 	}
@@ -103,7 +146,7 @@ func (a *app) attachCommand(wire wireFunc) *cobra.Command {
 		Long: `Watch the running operation; Ctrl-C lets go of it again. With RUN, the run that
 an earlier command named, it shows how that one ended. The exit status is that
 of the operation.`,
-		Example: "  cso_backupnrestore attach", Args: cobra.MaximumNArgs(1),
+		Example: "  cso_backupnrestore attach", Args: atMost(1, "[RUN]"),
 	}, func(ctx context.Context, args []string) (*outcome, error) {
 		id := ""
 		if len(args) == 1 {
@@ -151,7 +194,7 @@ func notFound(err error) bool {
 
 func (a *app) cancelCommand(wire wireFunc) *cobra.Command {
 	return wire(&cobra.Command{
-		Use: "cancel", Short: "end the running operation in good order", Args: cobra.NoArgs,
+		Use: "cancel", Short: "end the running operation in good order", Args: exactly(0, ""),
 		Long: `Ask the running operation to stop. Before it has written anything it stops and
 leaves maintenance mode. After that it first puts back what it has overwritten,
 which takes its time and cannot be cancelled in turn.`,

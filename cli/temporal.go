@@ -108,9 +108,11 @@ type run struct {
 type startOptions struct {
 	id, kind, summary string
 	operation, backup string
-	components        string
+	components        []string
 	maintenance       bool
 }
+
+func (s startOptions) exclusive() bool { return s.id == workflows.ExclusiveID }
 
 // start starts a workflow, and fails with Busy when its ID is taken.
 func (a *app) start(ctx context.Context, c client.Client, s startOptions, input any) (run, error) {
@@ -130,7 +132,7 @@ func (a *app) start(ctx context.Context, c client.Client, s startOptions, input 
 	defer cancel()
 	w, err := c.ExecuteWorkflow(call, o, s.kind, input)
 	if unknownAttribute(err) {
-		a.note("this Temporal does not know our search attributes, so its Web UI shows less: run cso_backupnrestore setup")
+		a.note("this Temporal does not know our search attributes, so its Web UI shows less; the control worker makes them when it starts")
 		o.TypedSearchAttributes = temporal.SearchAttributes{}
 		w, err = c.ExecuteWorkflow(call, o, s.kind, input)
 	}
@@ -156,11 +158,11 @@ func attributes(s startOptions) temporal.SearchAttributes {
 	if s.backup != "" {
 		up = append(up, temporal.NewSearchAttributeKeyKeyword(workflows.AttrBackup).ValueSet(s.backup))
 	}
-	if s.components != "" {
-		up = append(up, temporal.NewSearchAttributeKeyKeyword(workflows.AttrComponents).ValueSet(s.components))
+	if len(s.components) > 0 {
+		up = append(up, temporal.NewSearchAttributeKeyKeywordList(workflows.AttrComponents).ValueSet(s.components))
 	}
-	if s.maintenance {
-		up = append(up, temporal.NewSearchAttributeKeyKeyword(workflows.AttrMaintenance).ValueSet("requested"))
+	if s.exclusive() {
+		up = append(up, temporal.NewSearchAttributeKeyBool(workflows.AttrMaintenance).ValueSet(s.maintenance))
 	}
 	return temporal.NewSearchAttributes(up...)
 }
