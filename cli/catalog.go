@@ -1,0 +1,119 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/csobackup/cso_backupnrestore/internal/catalog"
+	"github.com/csobackup/cso_backupnrestore/internal/keys"
+	"github.com/csobackup/cso_backupnrestore/internal/manifest"
+	"github.com/csobackup/cso_backupnrestore/internal/problem"
+	"github.com/csobackup/cso_backupnrestore/internal/store"
+	"github.com/csobackup/cso_backupnrestore/plugins"
+	"github.com/csobackup/cso_backupnrestore/workflows"
+)
+
+// openStore opens the store for reading the catalog; nil when there is none
+// yet, because looking must not make one.
+func (a *app) openStore() (*store.Store, error) {
+	if _, err := os.Stat(a.paths.Root); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	s, err := store.Open(a.paths.Root)
+	if err != nil {
+		return nil, problem.New(problem.Failed, "run this as root on the installer-vm; see cso_backupnrestore doctor", "open the store: %w", err)
+	}
+	return s, nil
+}
+
+// reader is what this host can check seals with; nil when it has no keys.
+func (a *app) reader() *keys.Reader {
+	r, err := keys.LoadReader(a.paths.Keys())
+	if err != nil {
+		return nil
+	}
+	return &r
+}
+
+// find finds the backup that a selector means: NAME (its newest complete
+// one), NAME/TIMESTAMP or a unique prefix of it, or the directory's path.
+func (a *app) find(option, sel string) (catalog.Entry, error) {
+	if err := checkSelector(option, sel); err != nil {
+		return catalog.Entry{}, err
+	}
+	s, err := a.openStore()
+	if err != nil {
+		return catalog.Entry{}, err
+	}
+	if s == nil {
+		return catalog.Entry{}, problem.New(problem.NoBackup, "make one with: cso_backupnrestore -b backup -s NAME", "%q: no such backup: there is no store at %s yet", sel, a.paths.Root)
+	}
+	defer s.Close()
+	e, err := catalog.Resolve(s, sel)
+	return e, storeError(err)
+}
+
+// resolve is find for those who need the name only.
+func (a *app) resolve(_ context.Context, option, sel string) (string, error) {
+	e, err := a.find(option, sel)
+	return e.Ref.String(), err
+}
+
+// storeError gives the store's errors their codes.
+func storeError(err error) error {
+	const list = "see cso_backupnrestore listbackups"
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, store.ErrNoSuchBackup), errors.Is(err, store.ErrIncomplete):
+		return problem.New(problem.NoBackup, list, "%w", err)
+	case errors.Is(err, catalog.ErrAmbiguous):
+		return problem.New(problem.NoBackup, "write more of the timestamp; "+list, "%w", err)
+	case errors.Is(err, keys.ErrIdentity), errors.Is(err, keys.ErrKeys):
+		return problem.New(problem.Key, "put the identity back from your copy; see cso_backupnrestore doctor", "%w", err)
+	case errors.Is(err, manifest.ErrTampered), errors.Is(err, manifest.ErrDamaged), errors.Is(err, plugins.ErrCorrupt):
+		return problem.New(problem.Integrity, "restore from another backup or copy; "+list, "%w", err)
+	}
+	return err
+}
+
+// entries lists the backups, newest first within a name.
+func (a *app) entries(f catalog.Filter) ([]catalog.Entry, error) {
+	s, err := a.openStore()
+	if err != nil || s == nil {
+		return nil, err
+	}
+	defer s.Close()
+	return catalog.List(s, f)
+}
+
+// unitName writes a unit as everywhere else: etcd, etcd@east, secrets/vm1.
+func unitName(u manifest.UnitID) string {
+	return workflows.Unit{Component: u.Component, Instance: u.Instance, Member: u.Normal().Member}.String()
+}
+
+func (a *app) completeBackup(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	all, err := a.entries(catalog.Filter{})
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var out []string
+	for _, e := range all {
+		if e.Status == catalog.Incomplete {
+			continue
+		}
+		if !slices.Contains(out, e.Ref.Name) {
+			out = append(out, e.Ref.Name)
+		}
+		out = append(out, e.Ref.String())
+	}
+	return out, cobra.ShellCompDirectiveNoFileComp
+}

@@ -1,0 +1,48 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/csobackup/cso_backupnrestore/internal/keys"
+	"github.com/csobackup/cso_backupnrestore/internal/problem"
+	"github.com/csobackup/cso_backupnrestore/internal/store"
+)
+
+func (a *app) importCommand(wire wireFunc) *cobra.Command {
+	return wire(&cobra.Command{
+		Use: "import DIR", Short: "adopt a backup directory that was copied here", Args: exactly(1, "DIR"),
+		Long: `Adopt the directory of one backup (NAME/TIMESTAMP) that was copied from
+elsewhere, after proving its seal and every piece. The directory itself stays as
+it is; it may also lie at its place in the store already.`,
+		Example: "  cso_backupnrestore import /media/usb/MAR09/2019-03-09T04-00-07Z",
+	}, func(ctx context.Context, args []string) (*outcome, error) { return a.adopt(ctx, args[0]) })
+}
+
+func (a *app) adopt(ctx context.Context, dir string) (*outcome, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, problem.New(problem.Failed, "", "import: %w", err)
+	}
+	r, err := keys.LoadReader(a.paths.Keys())
+	if err != nil {
+		return nil, problem.New(problem.Key, "put the identity that this backup was made with into "+a.identityFile(), "import: %w", err)
+	}
+	s, err := store.Open(a.paths.Root)
+	if err != nil {
+		return nil, problem.New(problem.Failed, "run this as root on the installer-vm", "import: %w", err)
+	}
+	defer s.Close()
+	ref, err := s.Import(ctx, abs, r)
+	if errors.Is(err, store.ErrSealed) {
+		return nil, problem.New(problem.Failed, "rename neither; remove the one that is not wanted", "import: %w", err)
+	}
+	if err != nil {
+		return nil, storeError(err)
+	}
+	return &outcome{Result: map[string]string{"backup": ref.String()}, Message: ref.String() + " imported, every piece proven",
+		Next: []string{"cso_backupnrestore restore " + ref.String() + " --plan"}}, nil
+}

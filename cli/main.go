@@ -1,0 +1,53 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/csobackup/cso_backupnrestore/internal/problem"
+)
+
+// Process is what a command gets from its surroundings.
+type Process struct {
+	Args   []string // without the program's name
+	Stdin  io.Reader
+	Stdout io.Writer
+	Stderr io.Writer
+	Getenv func(string) string
+}
+
+// errInterrupted is why a context ended after Ctrl-C.
+var errInterrupted = errors.New("interrupted")
+
+// Main runs the command of this process and returns its exit status. The
+// first Ctrl-C lets go of a running operation, the second ends the process at once.
+func Main() int {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	sig := make(chan os.Signal, 2)
+	signal.Notify(sig, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(sig)
+	go func() {
+		select {
+		case <-sig:
+			cancel(errInterrupted)
+			signal.Stop(sig)
+		case <-ctx.Done():
+		}
+	}()
+	return Run(ctx, Process{Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv})
+}
+
+// Run runs one command and returns its exit status.
+func Run(ctx context.Context, p Process) int {
+	a := newApp(p)
+	out, err := a.dispatch(ctx, p.Args)
+	if err != nil && errors.Is(context.Cause(ctx), errInterrupted) && problem.As(err).Code != problem.Detached {
+		err = problem.New(problem.Detached, "", "interrupted")
+	}
+	return a.finish(out, err)
+}
