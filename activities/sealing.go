@@ -194,7 +194,7 @@ func (c *Control) openBackup(in workflows.OpenInput) (workflows.OpenResult, erro
 		}
 		out.Units = append(out.Units, unit)
 		for _, w := range u.Inexact {
-			out.Inexact = append(out.Inexact, unit.String()+": "+w.What+": "+w.Why)
+			out.Inexact = append(out.Inexact, unit.String()+": "+w.What) // why: the manifest says, `info` shows it
 		}
 	}
 	for _, n := range in.Components {

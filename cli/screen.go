@@ -12,11 +12,12 @@ import (
 // screen shows the moments of a run: a block that is redrawn on a terminal,
 // one line per change anywhere else.
 type screen struct {
-	a     *app
-	block *ui.Block
-	rates map[string]*rate
-	said  map[string]string // plain: what was last said of the run and of each unit
-	open  bool
+	a      *app
+	block  *ui.Block
+	rates  map[string]*rate
+	said   map[string]string // plain: what was last said of the run and of each unit
+	open   bool
+	phases int // plain: how many phases were said
 }
 
 func (a *app) newScreen() *screen {
@@ -238,13 +239,10 @@ func (s *screen) total(f flow, m moment) string {
 // plain says what changed: phases, states of units, maintenance, trouble.
 func (s *screen) plain(m moment) {
 	p := m.progress
-	if p.Operation != "" {
-		t := "phase " + orDash(p.Phase)
-		if p.Maintenance != "" {
-			t += ", maintenance " + p.Maintenance
-		}
-		s.say("", t)
+	for _, ph := range p.Phases[min(s.phases, len(p.Phases)):] {
+		s.a.out.Note("%s  %s", ph.At.Local().Format(time.TimeOnly), ui.Clean(ph.Name))
 	}
+	s.phases = len(p.Phases)
 	for _, u := range p.Units {
 		t := u.State
 		switch {

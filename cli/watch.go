@@ -117,6 +117,9 @@ func (a *app) look(ctx context.Context, c client.Client, r run, m *moment) error
 	m.status = d.GetWorkflowExecutionInfo().GetStatus()
 	m.beats, m.attempts = beats(d.GetPendingActivities())
 	if m.status != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
+		if p, err := a.progress(ctx, c, r); err == nil { // its last phases; a closed run answers too
+			m.progress, m.asked = p, a.now()
+		}
 		return nil
 	}
 	if m.note = a.holdup(ctx, c, r, d); m.note != "" {

@@ -21,8 +21,8 @@ import (
 var errRefused = errors.New("this worker's certificate may not poll its queue")
 
 // mayPoll asks once for a task of a queue: a refused poll is otherwise
-// invisible, the worker starts and never gets work (measured). A task that
-// arrives in that second is delivered again after its time-out.
+// invisible, the worker starts and never gets work (measured). A task
+// cannot arrive: the server gives none to polls shorter than two seconds.
 func mayPoll(ctx context.Context, c client.Client, namespace, queue, identity string) error {
 	ctx, done := context.WithTimeout(ctx, time.Second)
 	defer done()

@@ -28,7 +28,7 @@ func Backup(ctx workflow.Context, in BackupInput) (Result, error) {
 	if _, err := r.fence(ctx, false); err != nil {
 		return Result{}, r.abandon(ctx, err)
 	}
-	if err := r.stability(ctx, r.survey.Units, false); err != nil {
+	if err := r.stability(ctx, r.survey.Units, false, false); err != nil {
 		return Result{}, r.abandon(ctx, err)
 	}
 	p := protection{

@@ -79,9 +79,10 @@ func (r *run) close(ctx workflow.Context, discard, outcome string) error {
 		return r.hold(ctx, "maintenance could not be left: "+cause(err))
 	}
 	r.phase(ctx, "cleanup")
-	r.drop(ctx)
 	in := CleanupInput{Claim: r.claim, Backup: discard, Outcome: outcome}
-	return workflow.ExecuteActivity(onControl(ctx, "remove leftovers, close the journal"), "Cleanup", in).Get(ctx, nil)
+	err := workflow.ExecuteActivity(onControl(ctx, "remove leftovers, close the journal"), "Cleanup", in).Get(ctx, nil)
+	r.drop(ctx) // the holder sees the closed journal and ends by itself
+	return err
 }
 
 // hold leaves the estate in maintenance on purpose, for an operator to resolve.

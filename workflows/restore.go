@@ -108,7 +108,7 @@ func (r *run) replace(ctx workflow.Context, w *work, f FenceResult, open OpenRes
 		return Result{}, r.abandonRestore(ctx, err, "")
 	}
 	if !w.in.Disaster {
-		if err := r.stability(ctx, w.units, confirmed || f.Held); err != nil {
+		if err := r.stability(ctx, w.units, confirmed || f.Held, true); err != nil {
 			return Result{}, r.abandonRestore(ctx, err, "")
 		}
 	}
@@ -126,7 +126,7 @@ func (r *run) replace(ctx workflow.Context, w *work, f FenceResult, open OpenRes
 	}
 	err := r.write(ctx, w)
 	if err == nil && !w.in.Disaster {
-		err = r.stability(ctx, w.units, false)
+		err = r.stability(ctx, w.units, false, false)
 	}
 	if err != nil {
 		return Result{}, r.rollback(ctx, w, err)

@@ -37,6 +37,7 @@ func begin(ctx workflow.Context, operation, backup string) (*run, error) {
 // phase moves on: for the query, the Web UI and the journal of the workflow's log.
 func (r *run) phase(ctx workflow.Context, name string) {
 	r.progress.Phase, r.progress.Since = name, workflow.Now(ctx)
+	r.progress.Phases = append(r.progress.Phases, PhaseMark{Name: name, At: r.progress.Since})
 	workflow.SetCurrentDetails(ctx, fmt.Sprintf("**%s** `%s`: %s", r.progress.Operation, r.progress.Backup, name))
 	workflow.GetLogger(ctx).Info("phase", "operation", r.progress.Operation, "backup", r.progress.Backup, "phase", name)
 }
@@ -115,8 +116,10 @@ func (r *run) input(u Unit, op plugins.Operation, backup string, options map[str
 	return UnitInput{Claim: r.claim, Unit: u, Operation: op, Backup: backup, Options: options, Parallel: r.survey.Parallel, Heartbeat: r.survey.Heartbeat}
 }
 
-// stability demands that no unit is RED; sick names those that may be (they are to be restored, and confirmed).
-func (r *run) stability(ctx workflow.Context, units []Unit, mayBeSick bool) error {
+// stability demands that no unit is RED, unless they may be sick (they are to
+// be restored, and that was confirmed). AMBER is a warning, before a restore
+// of the very units only a line in the log.
+func (r *run) stability(ctx workflow.Context, units []Unit, mayBeSick, toBeRestored bool) error {
 	r.phase(ctx, "stability check")
 	futures := make([]workflow.Future, len(units))
 	for i, u := range units {
@@ -135,6 +138,8 @@ func (r *run) stability(ctx workflow.Context, units []Unit, mayBeSick bool) erro
 			for _, why := range h.Reasons {
 				sick = append(sick, units[i].String()+": "+why)
 			}
+		case h.Grade == string(plugins.Amber) && toBeRestored:
+			workflow.GetLogger(ctx).Info("before the restore", "unit", units[i].String(), "reasons", h.Reasons)
 		case h.Grade == string(plugins.Amber):
 			for _, why := range h.Reasons {
 				r.warn("%s: %s", units[i], why)

@@ -187,9 +187,16 @@ type Progress struct {
 	Phase       string         `json:"phase"`
 	Since       time.Time      `json:"since"`       // start of the phase
 	Started     time.Time      `json:"started"`     // start of the run
+	Phases      []PhaseMark    `json:"phases"`      // all phases so far, in order
 	Maintenance string         `json:"maintenance"` // "", "on", "left"
 	Units       []UnitProgress `json:"units,omitempty"`
 	Warnings    []string       `json:"warnings,omitempty"`
+}
+
+// PhaseMark is the begin of a phase.
+type PhaseMark struct {
+	Name string    `json:"name"`
+	At   time.Time `json:"at"`
 }
 
 // UnitProgress is one line of the live screen.

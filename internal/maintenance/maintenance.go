@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -60,13 +61,22 @@ func (k *Keeper) live() (bool, error) {
 	return errors.Is(err, unix.EWOULDBLOCK), nil
 }
 
+// held says whether a living process holds the lease for this run.
+func (k *Keeper) held(c epoch.Claim) (bool, error) {
+	s, err := k.Journal.Read()
+	if err != nil || s.Claim != c || s.Lease == nil || !strings.HasPrefix(s.Lease.Holder, c.Run+"/") {
+		return false, err
+	}
+	return k.live()
+}
+
 // EnterMode waits for a living holder, turns maintenance on and reads it
 // back. max is the longest time it may last (0: until the run is done). With
 // tolerant a switch that cannot be reached is a warning: disaster recovery
 // begins on dead servers.
 func (k *Keeper) EnterMode(ctx context.Context, c epoch.Claim, max time.Duration, tolerant bool) (warning string, err error) {
 	for {
-		ok, err := k.live()
+		ok, err := k.held(c)
 		if err != nil {
 			return "", err
 		}
@@ -251,28 +261,38 @@ func (k *Keeper) Hold(ctx context.Context, c epoch.Claim, attempt string) error 
 	}); err != nil {
 		return err
 	}
-	tick := time.NewTicker(500 * time.Millisecond)
+	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return k.released(context.WithoutCancel(ctx), context.Cause(ctx), c, attempt)
 		case <-tick.C:
-			if err := k.expire(ctx, c); err != nil {
-				k.Log.Error("maintenance deadline", "err", err)
+			s, err := k.Journal.Read()
+			switch {
+			case err != nil:
+				k.Log.Error("maintenance lease", "err", err)
+			case s.Claim != c || s.Closed || s.Hold != nil:
+				return nil // the run is over, or held: the lease is settled
+			default:
+				if err := k.expire(ctx, s); err != nil {
+					k.Log.Error("maintenance deadline", "err", err)
+				}
 			}
 		}
 	}
 }
 
+// watchEvery is how often the holder looks at the journal.
+const watchEvery = 100 * time.Millisecond
+
 // expire leaves maintenance when a backup's deadline has passed.
-func (k *Keeper) expire(ctx context.Context, c epoch.Claim) error {
-	s, err := k.Journal.Read()
-	if err != nil || s.Claim != c || s.Lease == nil || !s.Lease.Entered || !s.Lease.Deadline.Past(journal.Now()) || s.Half() {
-		return err
+func (k *Keeper) expire(ctx context.Context, s journal.State) error {
+	if s.Lease == nil || !s.Lease.Entered || !s.Lease.Deadline.Past(journal.Now()) || s.Half() {
+		return nil
 	}
-	k.Log.Warn("maintenance has lasted as long as it may: leaving it, this backup has no consistency point", "epoch", c.Epoch)
-	_, err = k.leave(ctx, c, false)
+	k.Log.Warn("maintenance has lasted as long as it may: leaving it, this backup has no consistency point", "epoch", s.Claim.Epoch)
+	_, err := k.leave(ctx, s.Claim, false)
 	return err
 }
 

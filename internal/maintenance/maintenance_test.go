@@ -80,7 +80,7 @@ func (h *house) hold(t *testing.T) func(error) error {
 	t.Helper()
 	ctx, cancel := context.WithCancelCause(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- h.Hold(ctx, h.claim, "attempt-1") }()
+	go func() { done <- h.Hold(ctx, h.claim, "r/1") }()
 	end := func(cause error) error { cancel(cause); return <-done }
 	t.Cleanup(func() { cancel(nil) })
 	return end

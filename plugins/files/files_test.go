@@ -98,7 +98,7 @@ func TestMissingAndForeign(t *testing.T) {
 	if _, err := s.Backup(t.Context(), run(t, plugins.OpBackup), plugintest.NewMemory()); !errors.Is(err, plugins.ErrNotFound) {
 		t.Fatalf("backup of a missing path: %v, want ErrNotFound", err)
 	}
-	if h, err := s.Health(t.Context()); err != nil || h.Grade != plugins.Red || !h.Empty {
+	if h, err := s.Health(t.Context()); err != nil || h.Grade != plugins.Amber || !h.Empty {
 		t.Fatalf("health %+v %v: want RED and empty", h, err)
 	}
 	safety := plugintest.NewMemory()

@@ -157,7 +157,8 @@ func (s *session) Health(ctx context.Context) (plugins.Health, error) {
 	for _, e := range t.entries {
 		switch e.Meta.Type {
 		case typeAbsent:
-			h.Grade = plugins.Red
+			// Not RED: a lost path is what a restore is for.
+			h.Grade = plugins.Amber
 			h.Reasons = append(h.Reasons, fmt.Sprintf("path %s does not exist: correct `paths` in the estate file, or restore it", e.Path))
 		case typeFile:
 			h.Empty = false
