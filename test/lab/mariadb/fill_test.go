@@ -46,7 +46,7 @@ func runWithServer(m *testing.M) int {
 		panic(err)
 	}
 	defer os.RemoveAll(filepath.Dir(socketPath(lab[0])))
-	defer stop()
+	defer end(syscall.SIGTERM)
 	if err := start(ctx); err != nil {
 		panic(err)
 	}
@@ -75,7 +75,7 @@ func freePort() int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// start runs the server in the background until stop.
+// start runs the server in the background until end.
 func start(ctx context.Context) error {
 	argv, env, err := New().Command(lab[0], lab)
 	if err != nil {
@@ -96,9 +96,9 @@ func start(ctx context.Context) error {
 	return New().Ready(ctx, lab[0])
 }
 
-func stop() {
+func end(how syscall.Signal) {
 	if current != nil {
-		current.Process.Signal(syscall.SIGTERM)
+		current.Process.Signal(how)
 		current.Wait()
 		current = nil
 	}
@@ -143,24 +143,26 @@ func TestFillIsDeterministic(t *testing.T) {
 	}
 }
 
-// TestRestart: what a restart changes is known, so that a test that kills the
-// server knows what to expect.
+// TestRestart: what an orderly restart and a kill change is known, so that a
+// test that kills the server knows what to expect: the rows of MEMORY tables.
 func TestRestart(t *testing.T) {
-	fill(t, 1)
-	before := fingerprint(t)
-	stop()
-	if err := New().Ready(shortly(t), lab[0]); err == nil {
-		t.Error("a stopped server is ready")
-	}
-	if err := New().Prepare(t.Context(), lab); err != nil {
-		t.Fatalf("preparing a prepared member: %v", err)
-	}
-	if err := start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	for _, line := range differing(before, fingerprint(t)) {
-		if !strings.Contains(line, "`torture`.`e_memory`") {
-			t.Errorf("restart changed: %s", line)
+	for _, how := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+		fill(t, 1)
+		before := fingerprint(t)
+		end(how)
+		if err := New().Ready(shortly(t), lab[0]); err == nil {
+			t.Error("a stopped server is ready")
+		}
+		if err := New().Prepare(t.Context(), lab); err != nil {
+			t.Fatalf("preparing a prepared member: %v", err)
+		}
+		if err := start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range differing(before, fingerprint(t)) {
+			if !strings.Contains(line, "`torture`.`e_memory`") {
+				t.Errorf("restart after %v changed: %s", how, line)
+			}
 		}
 	}
 }
