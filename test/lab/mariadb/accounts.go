@@ -93,7 +93,7 @@ func decodePriv(text []byte) (map[string]any, error) {
 func grants(ctx context.Context, c *sql.Conn, out *lines, a account) error {
 	list, err := column(ctx, c, "SHOW GRANTS FOR "+a.String())
 	if err != nil {
-		return err
+		return unreadable(out, "grant", a.String(), err)
 	}
 	for i := range list {
 		list[i] = sortColumns(list[i])

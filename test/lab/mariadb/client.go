@@ -73,8 +73,8 @@ func runScript(ctx context.Context, m engine.Member, name, script string) error 
 // ident quotes a name for SQL.
 func ident(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
 
-// literal quotes a string for SQL in any sql_mode but NO_BACKSLASH_ESCAPES' inverse:
-// as hexadecimal, which no mode and no character set changes.
+// literal quotes a string for SQL as hexadecimal, which no sql_mode and no
+// character set changes.
 func literal(s string) string {
 	if s == "" {
 		return "''"

@@ -60,8 +60,9 @@ func unreadable(out *lines, kind, name string, err error) error {
 }
 
 // objectErrors: no such table below a merge table or a view, differently
-// defined table below, crashed table, wrong file, unknown column or function.
-var objectErrors = []uint16{126, 144, 145, 1017, 1030, 1033, 1034, 1054, 1146, 1168, 1194, 1195, 1305, 1356, 1932}
+// defined table below, crashed table, wrong file, unknown column or function;
+// an account the server did not load (a host name under skip-name-resolve).
+var objectErrors = []uint16{126, 144, 145, 1017, 1030, 1033, 1034, 1054, 1133, 1141, 1146, 1168, 1194, 1195, 1305, 1356, 1932}
 
 func databases(ctx context.Context, c *sql.Conn, out *lines) error {
 	names, err := column(ctx, c, "SELECT schema_name FROM information_schema.schemata WHERE "+userSchemas("schema_name"))

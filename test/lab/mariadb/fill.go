@@ -26,7 +26,7 @@ type amounts struct {
 // sizes: small is about 15 MB of rows, large above 1 GB.
 var sizes = map[string]amounts{
 	"small": {samples: 20_000, documents: 400, tables: 40},
-	"large": {samples: 3_200_000, documents: 160_000, tables: 1000},
+	"large": {samples: 3_200_000, documents: 200_000, tables: 1000},
 }
 
 // chunkRows is the size of one insert of generated rows; a transaction of it
@@ -38,6 +38,11 @@ const (
 
 // Fill first resets the server, so that equal seeds and sizes give equal
 // content whatever was there before. It writes to the first member.
+//
+// Left out on purpose, because the server lets no client write it: history
+// kept by transaction number, history rows that ended in the microsecond they
+// began in, and -0 in FLOAT and DOUBLE (the server stores 0). Accounts, roles
+// and history carry fixed times (SET timestamp).
 func (server) Fill(ctx context.Context, members []engine.Member, seed int64, size string) error {
 	n, ok := sizes[size]
 	if !ok {
@@ -66,6 +71,11 @@ func (server) Fill(ctx context.Context, members []engine.Member, seed int64, siz
 	}
 	if err := fillGenerated(ctx, db, seed, n); err != nil {
 		return fmt.Errorf("mariadb %s: fill: %w", m.Name, err)
+	}
+	// Closed tables survive a kill of the server: ARCHIVE writes its counter
+	// only then, and MyISAM would have to be repaired.
+	if _, err := db.ExecContext(ctx, "FLUSH TABLES"); err != nil {
+		return fmt.Errorf("mariadb %s: fill: close the tables: %w", m.Name, err)
 	}
 	return nil
 }

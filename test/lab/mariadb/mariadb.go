@@ -2,6 +2,10 @@
 // every object kind and awkward value the server can hold, wrecks them, and
 // fingerprints them. It judges the product's MariaDB plugin and therefore
 // shares no code with it.
+//
+// The torture schema stands in sql/ (schemas, values, tables, programs,
+// accounts, the product's own data), the damage in wreck/objects.sql, each as
+// plain SQL to be read; Go adds what is random or large.
 package mariadb
 
 import (

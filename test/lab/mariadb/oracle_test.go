@@ -27,6 +27,8 @@ var corruptions = []corruption{
 	{"a DOUBLE's last bit", []string{"UPDATE v_float SET d=0.3 WHERE id=11"}, []string{"UPDATE v_float SET d=0.30000000000000004 WHERE id=11"}, "rows"},
 	{"a denormal FLOAT", []string{"UPDATE v_float SET f=0 WHERE id=4"}, []string{"UPDATE v_float SET f=1.4e-45 WHERE id=4"}, "rows"},
 	{"-0 and 0 in a geometry", []string{"UPDATE v_geometry SET g=ST_GeomFromText('POINT(1.1 0)',4326) WHERE id=1"}, []string{"UPDATE v_geometry SET g=ST_GeomFromText('POINT(1.1 -0.0)',4326) WHERE id=1"}, "rows"},
+	// The server keeps no sign of zero in FLOAT and DOUBLE, whichever way it is sent; if one does one day, this fails.
+	{"-0 and 0 in a FLOAT", []string{"UPDATE v_float SET f=-0e0, d='-0' WHERE id=10"}, []string{"UPDATE v_float SET f=0, d=0 WHERE id=10"}, ""},
 	{"an SRID", []string{"UPDATE v_geometry SET g=ST_GeomFromText('POINT(1.1 -0.0)',4327) WHERE id=1"}, []string{"UPDATE v_geometry SET g=ST_GeomFromText('POINT(1.1 -0.0)',4326) WHERE id=1"}, "rows"},
 	{"JSON spacing", []string{`UPDATE v_json SET s='{ } ' WHERE id=2`}, []string{`UPDATE v_json SET s=' { } ' WHERE id=2`}, "rows"},
 	{"an ENUM's error value and its empty member", []string{"UPDATE v_enum SET e0=0 WHERE id=3"}, []string{"UPDATE v_enum SET e0='' WHERE id=3"}, "rows"},
@@ -92,6 +94,8 @@ var corruptions = []corruption{
 // TestFingerprintSeesEveryCorruption is the judge's own trial.
 func TestFingerprintSeesEveryCorruption(t *testing.T) {
 	fill(t, 1)
+	// The bulk of the rows has no part in this and is read once per corruption.
+	alter(t, "less to read", []string{"TRUNCATE cso_metrics.sample", "TRUNCATE cso_documents.document", "TRUNCATE cso_audit.event_log", "DROP DATABASE many"})
 	base := fingerprint(t)
 	for _, k := range corruptions {
 		alter(t, k.name, k.do)
@@ -143,16 +147,5 @@ func clearMode(ctx context.Context, t *testing.T, c *sql.Conn, stmts []string) {
 	}
 	if _, err := c.ExecContext(ctx, "SET sql_mode=''"); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// TestServerNeverStoresNegativeZero is why "-0 vs 0" is tried on a geometry:
-// a column of FLOAT or DOUBLE holds 0 whichever way -0 is sent to it.
-func TestServerNeverStoresNegativeZero(t *testing.T) {
-	fill(t, 1)
-	base := fingerprint(t)
-	alter(t, "negative zero", []string{"UPDATE v_float SET f=-0e0, d='-0' WHERE id=10"})
-	if rest := kinds(base, fingerprint(t)); len(rest) > 0 {
-		t.Errorf("storing -0 over 0 changed lines %v: this server keeps the sign, add a case for it", rest)
 	}
 }

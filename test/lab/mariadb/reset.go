@@ -5,22 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/csobackup/cso_backupnrestore/test/lab/engine"
 )
-
-// systemSchemas come with the server; everything else is content.
-var systemSchemas = []string{"information_schema", "mysql", "performance_schema", "sys"}
-
-func isSystem(schema string) bool {
-	for _, s := range systemSchemas {
-		if strings.EqualFold(s, schema) {
-			return true
-		}
-	}
-	return false
-}
 
 // Reset brings the first member back to what Prepare made: no schemas,
 // accounts, foreign servers, time zones or installed plugins but the server's
@@ -38,7 +25,7 @@ func Reset(ctx context.Context, members []engine.Member) error {
 	defer c.Close()
 	var stmts []string
 	lists := []struct{ query, drop string }{
-		{"SELECT CONCAT('`',REPLACE(schema_name,'`','``'),'`') FROM information_schema.schemata WHERE schema_name NOT IN ('information_schema','mysql','performance_schema','sys')", "DROP DATABASE IF EXISTS %s"},
+		{"SELECT CONCAT('`',REPLACE(schema_name,'`','``'),'`') FROM information_schema.schemata WHERE " + userSchemas("schema_name"), "DROP DATABASE IF EXISTS %s"},
 		{"SELECT CONCAT(QUOTE(User),'@',QUOTE(Host)) FROM mysql.global_priv WHERE JSON_VALUE(Priv,'$.is_role') IS NULL AND NOT (User='root' AND Host IN ('localhost','127.0.0.1')) AND User<>'mariadb.sys'", "DROP USER IF EXISTS %s"},
 		{"SELECT CONCAT('`',REPLACE(User,'`','``'),'`') FROM mysql.global_priv WHERE JSON_VALUE(Priv,'$.is_role')=1 AND User<>'PUBLIC'", "DROP ROLE IF EXISTS %s"},
 		{"SELECT CONCAT('`',REPLACE(Server_name,'`','``'),'`') FROM mysql.servers", "DROP SERVER IF EXISTS %s"},
