@@ -161,6 +161,29 @@ func TestLife(t *testing.T) {
 	}
 	checkEstate(t, l)
 	checkEnv(t, l)
+
+	// Freshly installed servers hold nothing, and the same log-ins open them.
+	if err := l.Reinstall(ctx, "etcd@east", "zookeeper"); err != nil {
+		t.Fatal(err)
+	}
+	var text bytes.Buffer
+	empty, err := l.Fingerprint(ctx, &text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if empty["etcd"] != before["etcd"] || empty["secrets"] != before["secrets"] {
+		t.Error("what was not named was reinstalled")
+	}
+	fresh := text.String()[strings.Index(text.String(), "fingerprint etcd "):]
+	if strings.Contains(fresh, "key\t") || strings.Contains(fresh, "/cso") {
+		t.Errorf("a fresh server holds data:\n%.2000s", fresh)
+	}
+	if err := l.Fill(ctx, 7, "small", "etcd@east", "zookeeper"); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := l.Fingerprint(ctx, &bytes.Buffer{}); err != nil || !cmp.Equal(before, again) {
+		t.Errorf("filled again: %v\n%s", err, cmp.Diff(before, again))
+	}
 }
 
 // checkEstate reads back the estate file: what the product will see.

@@ -41,6 +41,7 @@ type Engine interface {
 	// Wreck changes, deletes and adds at every level.
 	Wreck(ctx context.Context, members []Member, seed int64) error
 	// Fingerprint writes full content and definitions as sorted lines "kind<TAB>object<TAB>value or hash".
+	// Lines of the kind "ephemeral" are shown, but do not count: they may lawfully come and go.
 	Fingerprint(ctx context.Context, members []Member, w io.Writer) error
 	// Env gives the member's LAB_<COMPONENT>_<n>_* lines as KEY=value; n counts from 1 over all instances.
 	Env(m Member, n int) []string

@@ -90,7 +90,7 @@ func (a *authority) issue(name, certFile, keyFile string) error {
 	}, a.cert, key, a.key, certFile, keyFile)
 }
 
-// writePair signs a certificate and writes it after its key, so that an existing certificate has one.
+// writePair signs a certificate and writes it after its key, so that an existing certificate has its key.
 func writePair(template, parent *x509.Certificate, key, signer crypto.Signer, certFile, keyFile string) error {
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
 	if err != nil {

@@ -27,6 +27,7 @@ const usage = `usage: lab COMMAND --dir D [options]
   wreck       --seed N [--component X]                      change, delete and add at every level
   fingerprint [--component X] [--summary]                   full content, then one sum per instance
   kill | freeze | thaw | start  --member M                  SIGKILL, SIGSTOP, SIGCONT, start again
+  reinstall   [--component X]                               destroy servers, put empty ones in their place
   control     stop|start|status MEMBER                      what the estate's control_program runs
   status      which members run
   down        stop everything that was started here
@@ -80,7 +81,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	case "wreck":
 		fs.Int64Var(&o.seed, "seed", 1, "equal seeds, equal content")
 		fallthrough
-	case "fingerprint":
+	case "reinstall", "fingerprint":
 		fs.StringVar(&o.component, "component", "", "components, all by default")
 		if args[0] == "fingerprint" {
 			fs.BoolVar(&o.summary, "summary", false, "only the sums")
@@ -117,6 +118,8 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 		return l.Fill(ctx, o.seed, o.size, list(o.component)...)
 	case "wreck":
 		return l.Wreck(ctx, o.seed, list(o.component)...)
+	case "reinstall":
+		return l.Reinstall(ctx, list(o.component)...)
 	case "fingerprint":
 		return fingerprint(ctx, l, o, out)
 	case "kill", "freeze", "thaw", "start":
