@@ -180,7 +180,7 @@ func (o *object) base() string {
 
 // equal compares everything the backup holds of an object.
 func (o *object) equal(p *object) bool {
-	return string(o.DDL) == string(p.DDL) && o.Type == p.Type && o.Table == p.Table && o.Order == p.Order && o.Auto == p.Auto && o.Next == p.Next &&
+	return string(o.DDL) == string(p.DDL) && o.Type == p.Type && o.Table == p.Table && o.Order == p.Order && o.Auto == p.Auto && o.Next == p.Next && o.Round == p.Round &&
 		o.SQLMode == p.SQLMode && o.Client == p.Client && o.Connection == p.Connection && o.Database == p.Database && o.TimeZone == p.TimeZone
 }
 

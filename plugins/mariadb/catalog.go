@@ -26,6 +26,7 @@ const (
 	kindRoutine  = "routine"
 	kindEvent    = "event"
 	kindUDF      = "udf"
+	kindPlugin   = "plugin"
 )
 
 // text is SQL as stored, which need not be UTF-8: routines keep the bytes of
@@ -63,7 +64,8 @@ type object struct {
 	Order  int    `json:"order,omitempty"` // of a trigger among those of its table
 	DDL    text   `json:"ddl"`
 	Auto   string `json:"autoIncrement,omitempty"`
-	Next   string `json:"next,omitempty"` // position of a sequence
+	Next   string `json:"next,omitempty"`  // position of a sequence
+	Round  string `json:"round,omitempty"` // how often a sequence has cycled
 
 	// What the server keeps beside the text and applies when it runs.
 	SQLMode    string `json:"sqlMode,omitempty"`
@@ -91,7 +93,7 @@ func (o *object) label() string {
 	if o.Kind == kindRoutine {
 		k = strings.ToLower(o.Type)
 	}
-	if o.Kind == kindSchema || o.Kind == kindUDF {
+	if o.Kind == kindSchema || o.Kind == kindUDF || o.Kind == kindPlugin {
 		return k + " " + o.Name
 	}
 	return k + " " + o.Schema + "." + o.Name
@@ -132,7 +134,7 @@ func readCatalog(ctx context.Context, conns []querier) (*catalog, error) {
 	for _, r := range rows {
 		add(object{Kind: kindSchema, Name: r[0]})
 	}
-	rows, err = table(ctx, db, "SELECT TABLE_SCHEMA,TABLE_NAME,TABLE_TYPE,ENGINE,COALESCE(DATA_LENGTH,0),COALESCE(TABLE_COMMENT,'') FROM information_schema.TABLES WHERE "+skipSchemas("TABLE_SCHEMA"))
+	rows, err = table(ctx, db, "SELECT TABLE_SCHEMA,TABLE_NAME,TABLE_TYPE,ENGINE,COALESCE(DATA_LENGTH,0),COALESCE(TABLE_COMMENT,'') FROM information_schema.TABLES WHERE "+tableFilter(""))
 	if err != nil {
 		return nil, err
 	}
@@ -175,6 +177,12 @@ func readCatalog(ctx context.Context, conns []querier) (*catalog, error) {
 	}
 	for _, r := range rows {
 		add(udf(r[0], r[1], r[2], r[3]))
+	}
+	if rows, err = table(ctx, db, "SELECT name,dl FROM mysql.plugin"); err != nil {
+		return nil, err
+	}
+	for _, r := range rows {
+		add(object{Kind: kindPlugin, Name: r[0], DDL: text("INSTALL PLUGIN IF NOT EXISTS " + q(r[0]) + " SONAME " + lit(r[1]))})
 	}
 	if err := define(ctx, conns, list); err != nil {
 		return nil, err
@@ -255,7 +263,9 @@ func (o *object) define(ctx context.Context, db querier) error {
 			o.DDL = text(t.String())
 		}
 	case kindSequence:
-		o.Next, err = value(ctx, db, "SELECT NEXT_NOT_CACHED_VALUE FROM "+name)
+		if m, err = named(ctx, db, "SELECT next_not_cached_value, cycle_count FROM "+name); err == nil {
+			o.Next, o.Round = m["next_not_cached_value"], m["cycle_count"]
+		}
 	}
 	return err
 }
@@ -264,7 +274,7 @@ func (o *object) define(ctx context.Context, db querier) error {
 func (c *catalog) details(ctx context.Context, db querier, only []*tableInfo) error {
 	where := func(prefix string) string {
 		if only == nil {
-			return skipSchemas(prefix + "TABLE_SCHEMA")
+			return tableFilter(prefix)
 		}
 		in := make([]string, len(only))
 		for i, t := range only {

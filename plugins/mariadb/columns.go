@@ -106,6 +106,8 @@ type rowPlan struct {
 	query   string
 	key     []keyPart // empty: unordered
 	keyName string
+	// skipPeriod: loadStatement leaves the system period to the server.
+	skipPeriod bool
 }
 
 // plan chooses the statement. unordered forces a plan without a key.
@@ -153,7 +155,9 @@ func (p rowPlan) loadStatement(reader, into string) string {
 	var fields, sets []string
 	for i, c := range p.columns {
 		v := "@c" + itoa(i)
-		if e := c.loadExpr(v); e != "" {
+		if p.skipPeriod && c.period() {
+			fields = append(fields, v)
+		} else if e := c.loadExpr(v); e != "" {
 			fields = append(fields, v)
 			sets = append(sets, q(c.name)+"="+e)
 		} else {

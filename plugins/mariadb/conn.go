@@ -21,7 +21,7 @@ const readerSetup = "SET SESSION sql_mode='', time_zone='+00:00', character_set_
 	" lock_wait_timeout=60, max_statement_time=0, sql_select_limit=DEFAULT, sql_big_selects=1, max_sort_length=4096, sql_safe_updates=0"
 
 // writerSetup makes a session that stores exactly what it is given.
-const writerSetup = readerSetup + ", sql_mode='NO_AUTO_VALUE_ON_ZERO', unique_checks=0, foreign_key_checks=0, check_constraint_checks=0," +
+const writerSetup = readerSetup + ", sql_mode='NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES', unique_checks=0, foreign_key_checks=0, check_constraint_checks=0," +
 	" innodb_strict_mode=0, explicit_defaults_for_timestamp=1, innodb_lock_wait_timeout=60, system_versioning_alter_history=KEEP" +
 	"/*M!101100 , system_versioning_insert_history=1*/"
 

@@ -119,6 +119,11 @@ func (l *tableLoad) run(ctx context.Context) error {
 		if err := l.in(ctx, func() error { return l.create(ctx, t, name) }); err != nil {
 			return err
 		}
+		if l.table.history() {
+			if err := l.in(ctx, func() error { return l.instants(ctx, name) }); err != nil {
+				return err
+			}
+		}
 		if err := l.rows(ctx, name); err != nil {
 			return err
 		}
@@ -176,7 +181,8 @@ func (l *tableLoad) matches(ctx context.Context, name string) (bool, error) {
 
 func (l *tableLoad) create(ctx context.Context, t createTable, name string) error {
 	stmt := rename(t.String(), l.shadow, l.o.Name)
-	if l.o.Auto != "" {
+	// ARCHIVE refuses rows below its counter; it gets its counter in forward.
+	if l.o.Auto != "" && !strings.EqualFold(l.o.Type, "ARCHIVE") {
 		stmt = withAuto(stmt, l.o.Auto)
 	}
 	if _, err := l.x.w.db.ExecContext(ctx, stmt); err != nil {
@@ -233,12 +239,11 @@ func (l *tableLoad) stream(ctx context.Context, r plugins.RecordReader, name str
 		return err
 	}
 	defer conn.Close()
-	var id [8]byte
-	if _, err := rand.Read(id[:]); err != nil {
+	src := &tsvReader{r: r, columns: len(l.table.stored()), period: l.table.period()}
+	reader, err := readerName()
+	if err != nil {
 		return err
 	}
-	src := &tsvReader{r: r, columns: len(l.table.stored())}
-	reader := "cso-" + hex.EncodeToString(id[:])
 	mysql.RegisterReaderHandler(reader, func() io.Reader { return src })
 	defer mysql.DeregisterReaderHandler(reader)
 	stmt := l.table.planAs(name, true).loadStatement(reader, name)
@@ -259,6 +264,13 @@ func (l *tableLoad) stream(ctx context.Context, r plugins.RecordReader, name str
 		src.rows, src.bytes = 0, 0
 	}
 	return nil
+}
+
+// readerName is a name for the driver's table of readers, which is global.
+func readerName() (string, error) {
+	var id [8]byte
+	_, err := rand.Read(id[:])
+	return "cso-" + hex.EncodeToString(id[:]), err
 }
 
 func (l *tableLoad) note(ctx context.Context, conn *sql.Conn, what string) {
@@ -293,6 +305,7 @@ func (l *tableLoad) finish(ctx context.Context, name string, keys []string) erro
 type tsvReader struct {
 	r       plugins.RecordReader
 	columns int
+	period  *period // not nil: rows that instants has written are left out
 	buf     []byte
 	off     int
 	chunk   int // bytes since the statement began
@@ -317,6 +330,12 @@ func (t *tsvReader) Read(p []byte) (int, error) {
 			if errors.Is(err, io.EOF) {
 				t.end = true
 				break
+			}
+			if err == nil && t.period != nil {
+				var odd bool
+				if odd, err = t.period.odd(v); odd {
+					continue
+				}
 			}
 			if err == nil {
 				t.buf, err = appendTSV(t.buf, v, t.columns)

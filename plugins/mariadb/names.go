@@ -23,6 +23,12 @@ func skipSchemas(column string) string {
 	return column + " NOT IN (" + serverSchemas + ",'" + ownSchema + "') AND " + column + " NOT REGEXP '^_cso_[0-9]+_[a-z]+_?[0-9]*$'"
 }
 
+// tableFilter is the SQL condition for the tables to copy: those of user
+// schemas, and the time zones, which events and sessions may name.
+func tableFilter(prefix string) string {
+	return "(" + skipSchemas(prefix+"TABLE_SCHEMA") + " OR (" + prefix + "TABLE_SCHEMA='mysql' AND " + prefix + "TABLE_NAME LIKE 'time\\_zone%'))"
+}
+
 // q quotes an identifier.
 func q(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
 

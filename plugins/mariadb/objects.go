@@ -86,6 +86,7 @@ func (x *restorer) apply(ctx context.Context, diff []*object) (failed, err error
 		{kindSchema, f.schema},
 		{kindSequence, func(ctx context.Context, want, live *object) error { return x.sequence(ctx, want, live) }},
 		{kindTable, f.table},
+		{kindPlugin, func(ctx context.Context, want, _ *object) error { return x.exec(ctx, want, string(want.DDL)) }},
 		{kindUDF, func(ctx context.Context, want, _ *object) error { return x.exec(ctx, want, string(want.DDL)) }},
 		{kindRoutine, f.routine},
 		{kindView, f.view},
@@ -124,41 +125,56 @@ type forwarder struct {
 	broken   []*object       // views that cannot be made from what is there
 }
 
-// sequence makes a sequence and sets its position.
-func (x *restorer) sequence(ctx context.Context, o, live *object) error {
+// sequence makes a sequence anew and sets its position and cycle.
+func (x *restorer) sequence(ctx context.Context, o, _ *object) error {
 	name := qq(o.Schema, o.Name)
-	if live == nil || string(live.DDL) != string(o.DDL) {
-		stmt := strings.Replace(rename(string(o.DDL), o.Schema, o.Name), "CREATE SEQUENCE", "CREATE OR REPLACE SEQUENCE", 1)
-		if err := x.exec(ctx, o, stmt); err != nil {
-			return err
-		}
-	}
-	next, err := value(ctx, x.w.db, "SELECT NEXT_NOT_CACHED_VALUE FROM "+name)
-	if err != nil || next == o.Next {
+	stmt := strings.Replace(rename(string(o.DDL), o.Schema, o.Name), "CREATE SEQUENCE", "CREATE OR REPLACE SEQUENCE", 1)
+	if err := x.exec(ctx, o, stmt); err != nil {
 		return err
 	}
-	// RESTART also goes back, which SETVAL does not; only SETVAL can say that the last value was used.
-	if _, err := x.w.db.ExecContext(ctx, "ALTER SEQUENCE "+name+" RESTART WITH "+o.Next); err == nil {
-		return nil
+	// RESTART also goes below the start value, which SETVAL does not; only SETVAL
+	// sets the cycle, and can say that the last value is used up.
+	statements := []string{
+		"SELECT SETVAL(" + name + "," + o.Next + ",0," + o.Round + ")",
+		"SELECT SETVAL(" + name + ", IF(increment>0, maximum_value, minimum_value), 1, " + o.Round + ") FROM " + name,
 	}
-	_, err = value(ctx, x.w.db, "SELECT SETVAL("+name+", IF(increment>0, maximum_value, minimum_value), 1) FROM "+name)
-	if err != nil {
-		return fmt.Errorf("set %s to %s: %w", o.label(), o.Next, err)
+	if o.Round == "0" {
+		statements[0] = "ALTER SEQUENCE " + name + " RESTART WITH " + o.Next
 	}
-	return nil
+	for _, stmt := range statements {
+		_, failed := table(ctx, x.w.db, stmt)
+		now := &object{Kind: o.Kind, Schema: o.Schema, Name: o.Name}
+		if err := now.define(ctx, x.w.db); err != nil {
+			return err
+		}
+		if now.Next == o.Next && now.Round == o.Round {
+			return nil
+		}
+		if lost(failed) {
+			return failed
+		}
+	}
+	return fmt.Errorf("set %s to %s: the server does not take it: %w", o.label(), o.Next, plugins.ErrData)
 }
 
 func (f *forwarder) dropExtra(ctx context.Context, _, o *object) error {
 	kind := map[string]string{kindSchema: "DATABASE", kindTable: "TABLE", kindSequence: "SEQUENCE", kindView: "VIEW",
-		kindTrigger: "TRIGGER", kindRoutine: o.Type, kindEvent: "EVENT", kindUDF: "FUNCTION"}[o.Kind]
+		kindTrigger: "TRIGGER", kindRoutine: o.Type, kindEvent: "EVENT", kindUDF: "FUNCTION", kindPlugin: "PLUGIN"}[o.Kind]
 	name := q(o.Name)
 	if o.Schema != "" {
-		if f.x.a.want.objects[(&object{Kind: kindSchema, Name: o.Schema}).id()] == nil {
+		if o.Schema != "mysql" && f.x.a.want.objects[(&object{Kind: kindSchema, Name: o.Schema}).id()] == nil {
 			return nil // goes with its schema
 		}
 		name = qq(o.Schema, o.Name)
 	}
-	return f.x.exec(ctx, o, "DROP "+kind+" IF EXISTS "+name)
+	if o.Kind == kindRoutine {
+		return f.dropRoutine(ctx, o)
+	}
+	verb := "DROP "
+	if o.Kind == kindPlugin {
+		verb = "UNINSTALL "
+	}
+	return f.x.exec(ctx, o, verb+kind+" IF EXISTS "+name)
 }
 
 func (f *forwarder) schema(ctx context.Context, want, live *object) error {
@@ -247,7 +263,7 @@ func (f *forwarder) inSession(ctx context.Context, o *object, extra string, stmt
 	if _, err = f.conn.ExecContext(ctx, set+extra); err == nil {
 		_, err = f.conn.ExecContext(ctx, string(stmt))
 	}
-	if _, e := f.conn.ExecContext(ctx, "SET SESSION character_set_client=utf8mb4, collation_connection=utf8mb4_general_ci, timestamp=DEFAULT, time_zone='+00:00', sql_mode='NO_AUTO_VALUE_ON_ZERO'"); err == nil {
+	if _, e := f.conn.ExecContext(ctx, "SET SESSION character_set_client=utf8mb4, collation_connection=utf8mb4_general_ci, timestamp=DEFAULT, time_zone='+00:00', sql_mode='NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES'"); err == nil {
 		err = e
 	}
 	if e := undo(); err == nil {
@@ -279,11 +295,20 @@ func (f *forwarder) databaseCollation(ctx context.Context, o *object) (undo func
 
 func (f *forwarder) routine(ctx context.Context, want, live *object) error {
 	if live != nil {
-		if err := f.x.exec(ctx, want, "DROP "+want.Type+" IF EXISTS "+qq(want.Schema, want.Name)); err != nil {
+		if err := f.dropRoutine(ctx, want); err != nil {
 			return err
 		}
 	}
 	return f.inSession(ctx, want, "", want.DDL)
+}
+
+// dropRoutine drops a routine; packages are known in ORACLE mode only.
+func (f *forwarder) dropRoutine(ctx context.Context, o *object) error {
+	drop := &object{Kind: o.Kind, Schema: o.Schema, Name: o.Name, Type: o.Type}
+	if strings.HasPrefix(o.Type, "PACKAGE") {
+		drop.SQLMode = "ORACLE"
+	}
+	return f.inSession(ctx, drop, "", text("DROP "+o.Type+" IF EXISTS "+qq(o.Schema, o.Name)))
 }
 
 // trigger makes all triggers of the table anew, in their order, which is the

@@ -83,6 +83,7 @@ func (x *restorer) restore(ctx context.Context) error {
 			x.schemas = append(x.schemas, o.Name)
 		}
 	}
+	x.schemas = append(x.schemas, "mysql") // for the time zone tables
 	slices.Sort(x.schemas)
 	for _, o := range x.a.load {
 		x.total += x.a.artifacts[o.artifact()].Bytes
