@@ -120,6 +120,9 @@ type accountChange struct {
 	value map[string]*string
 }
 
+// AccountArtifact is true for the one artifact of accounts.
+func (s *session) AccountArtifact(name string) bool { return name == accountsArtifact }
+
 // RestoreAccounts makes the privilege tables equal to the artifact and lets
 // the server read them again: all accounts switch at once. The row of the
 // session's own account is written last.
