@@ -253,3 +253,17 @@ func same(want, got content) error {
 	}
 	return nil
 }
+
+func (x *site) list(ref Ref) *manifest.UnitFile {
+	x.t.Helper()
+	f, _, err := x.s.readUnit(ref, unitA)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	return f
+}
+
+// pieceFile is the path of a piece of a backup.
+func (x *site) pieceFile(ref Ref, p manifest.Piece) string {
+	return filepath.Join(x.s.Dir(ref), unitA.String(), p.FileName())
+}
