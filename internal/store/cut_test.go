@@ -13,6 +13,7 @@ import (
 
 // The vector of the SipHash paper, appendix A: key 00…0f, input 00…0e.
 func TestSipHashVector(t *testing.T) {
+	t.Parallel()
 	var k, in []byte
 	for i := range 16 {
 		k = append(k, byte(i))
@@ -41,6 +42,7 @@ func cuts(c cutter, keys []int, size int) []int {
 }
 
 func TestCutsAreLocal(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		c := newCutter(keys.Key(rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "key")))
 		n := rapid.IntRange(100, 3000).Draw(t, "n")
@@ -73,6 +75,7 @@ func TestCutsAreLocal(t *testing.T) {
 }
 
 func TestCutsAverage(t *testing.T) {
+	t.Parallel()
 	c := newCutter(keys.Key{1})
 	for _, size := range []int{200, 5000, 300_000} {
 		n, total := 0, 2<<30
@@ -89,6 +92,7 @@ func TestCutsAverage(t *testing.T) {
 
 // One record more, less or changed stores about one piece anew.
 func TestInsertStoresOnePiece(t *testing.T) {
+	t.Parallel()
 	x := newSite(t)
 	base := table(1, 60_000, 1000)
 	_, m := x.backup("D", data{"t": base})

@@ -63,6 +63,7 @@ func write(t *testing.T, file string, b []byte) {
 // Every kind of damage to a piece is found by reading and by both kinds of
 // verification, and never gives wrong data.
 func TestDamagedPieces(t *testing.T) {
+	t.Parallel()
 	x := newSite(t)
 	ref, _ := x.backup("D", data{"t": table(1, 3000, 500), "s": pairs("a", "b")})
 	seal := func(plain []byte) []byte {
@@ -123,6 +124,7 @@ func TestDamagedPieces(t *testing.T) {
 // A piece that decodes well, encrypted to the right recipients, is still refused when its SHA-256 in an
 // equally forged list fits but its content is not what the content id says.
 func TestForgedContent(t *testing.T) {
+	t.Parallel()
 	x := newSite(t)
 	ref, _ := x.backup("D", data{"t": table(1, 3000, 500)})
 	f := x.list(ref)
@@ -153,6 +155,7 @@ func TestForgedContent(t *testing.T) {
 }
 
 func TestLinksAndPipesInsteadOfFiles(t *testing.T) {
+	t.Parallel()
 	x := newSite(t)
 	ref, _ := x.backup("D", data{"t": table(1, 30, 500)})
 	p := x.list(ref).Pieces[0]
@@ -196,6 +199,7 @@ func TestLinksAndPipesInsteadOfFiles(t *testing.T) {
 
 // Each byte of the manifest and the list is covered by the seal.
 func TestTamperedDocuments(t *testing.T) {
+	t.Parallel()
 	x := newSite(t)
 	ref, _ := x.backup("D", data{"t": pairs("a", "b")})
 	mf := filepath.Join(x.s.Dir(ref), fileManifest)
@@ -260,6 +264,7 @@ func TestTamperedDocuments(t *testing.T) {
 }
 
 func TestWriterRefuses(t *testing.T) {
+	t.Parallel()
 	x := newSite(t)
 	u := x.begin(x.next("D"), unitA, UnitOptions{Pin: "p"})
 	defer u.Abort()

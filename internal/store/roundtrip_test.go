@@ -25,6 +25,7 @@ func mixed() data {
 }
 
 func TestRoundTrip(t *testing.T) {
+	t.Parallel()
 	x := newSite(t)
 	d := mixed()
 	ref, m := x.backup("DAILY", d)
