@@ -111,32 +111,43 @@ func DecodeUnit(b []byte) (*UnitFile, error) {
 	return u, nil
 }
 
-func decode(b []byte, limit int, to any) error {
+func decode(b []byte, limit int, to interface{ format() int }) error {
 	if len(b) > limit {
 		return fmt.Errorf("%w: %d bytes, at most %d", ErrDamaged, len(b), limit)
 	}
-	var v struct {
-		Format int `json:"format"`
-	}
-	if err := json.Unmarshal(b, &v); err != nil {
-		return fmt.Errorf("%w: %w", ErrDamaged, err)
-	}
-	if v.Format > Format {
-		return fmt.Errorf("format %d: %w, which reads up to %d: use the version that wrote it or a newer one", v.Format, ErrFormat, Format)
-	}
-	if v.Format < 1 {
-		return fmt.Errorf("%w: it has no format number", ErrDamaged)
-	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
-	if err := d.Decode(to); err != nil {
-		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	err := d.Decode(to)
+	if err == nil {
+		if _, err = d.Token(); err == io.EOF {
+			err = nil
+		} else {
+			err = errors.New("something follows its end")
+		}
 	}
-	if _, err := d.Token(); err != io.EOF {
-		return fmt.Errorf("%w: something follows its end", ErrDamaged)
+	format := to.format()
+	if err != nil {
+		// A newer format may well have members unknown here: then that is the cause.
+		var v struct {
+			Format int `json:"format"`
+		}
+		if json.Unmarshal(b, &v) == nil {
+			format = v.Format
+		}
+	}
+	switch {
+	case format > Format:
+		return fmt.Errorf("format %d: %w, which reads up to %d: use the version that wrote it or a newer one", format, ErrFormat, Format)
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	case format < 1:
+		return fmt.Errorf("%w: it has no format number", ErrDamaged)
 	}
 	return nil
 }
+
+func (m *Manifest) format() int { return m.Format }
+func (u *UnitFile) format() int { return u.Format }
 
 func (m *Manifest) validate() error {
 	if err := m.Backup.Validate(); err != nil {

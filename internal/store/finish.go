@@ -151,7 +151,7 @@ func (u *UnitWriter) settle(ctx context.Context, f *manifest.UnitFile) error {
 		if p.New {
 			obj := objectPath(p.ID)
 			dirs[obj[:len(dirObjects)+3]] = true
-			if err := u.s.enter(u.dir+"/"+p.FileName(), obj); err != nil {
+			if err := u.s.enter(u.dir+"/"+p.FileName(), obj, true); err != nil {
 				return err
 			}
 		}
@@ -169,9 +169,10 @@ func (u *UnitWriter) settle(ctx context.Context, f *manifest.UnitFile) error {
 	return nil
 }
 
-// enter links a durable piece among the objects. An object of that name that
-// some backup uses stays; one that nothing uses gives way.
-func (s *Store) enter(file, obj string) error {
+// enter links a durable piece among the objects. Another file of that name
+// gives way, unless it is in use and replace is false: the backups that use
+// it have their own links to it.
+func (s *Store) enter(file, obj string, replace bool) error {
 	if err := fsutil.MkdirAll(s.root, obj[:len(dirObjects)+3]); err != nil {
 		return err
 	}
@@ -187,13 +188,14 @@ func (s *Store) enter(file, obj string) error {
 	if err != nil {
 		return err
 	}
-	if os.SameFile(fi, have) || links(have) > 1 {
+	if os.SameFile(fi, have) || (links(have) > 1 && !replace) {
 		return nil
 	}
-	if err := s.root.Remove(obj); err != nil {
+	tmp := dirTmp + "/" + fsutil.TempName()
+	if err := s.linkFile(file, tmp); err != nil {
 		return err
 	}
-	return s.linkFile(file, obj)
+	return s.root.Rename(tmp, obj)
 }
 
 // dropStrays removes from the unit's directory what its list does not name:

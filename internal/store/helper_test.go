@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -31,6 +32,10 @@ func newSite(t testing.TB) *site {
 	t.Helper()
 	dir := t.TempDir()
 	x := &site{t: t, root: filepath.Join(dir, "root"), keyDir: filepath.Join(dir, "keys"), clock: time.Date(2019, 3, 16, 4, 0, 7, 0, time.UTC)}
+	// A known content key makes the cuts the same in every run.
+	if err := errors.Join(os.Mkdir(x.keyDir, 0o700), os.WriteFile(filepath.Join(x.keyDir, "content.key"), bytes.Repeat([]byte{7}, keys.Size), 0o600)); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := keys.Ensure(x.keyDir); err != nil {
 		t.Fatal(err)
 	}
@@ -211,6 +216,7 @@ func readAll(r plugins.RecordReader, form plugins.Form) (content, error) {
 func (x *site) compare(ref Ref, d data) {
 	x.t.Helper()
 	u := x.open(ref)
+	defer u.Close()
 	if n := len(u.Artifacts()); n != len(d) {
 		x.t.Fatalf("%d artifacts, want %d", n, len(d))
 	}
@@ -252,4 +258,18 @@ func same(want, got content) error {
 		}
 	}
 	return nil
+}
+
+func (x *site) list(ref Ref) *manifest.UnitFile {
+	x.t.Helper()
+	f, _, err := x.s.readUnit(ref, unitA)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	return f
+}
+
+// pieceFile is the path of a piece of a backup.
+func (x *site) pieceFile(ref Ref, p manifest.Piece) string {
+	return filepath.Join(x.s.Dir(ref), unitA.String(), p.FileName())
 }

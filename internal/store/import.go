@@ -247,7 +247,7 @@ func (s *Store) adoptDir(ctx context.Context, src *os.Root, m manifest.Manifest,
 // becomes a link to the object, and the space of the copy is freed.
 func (s *Store) share(file string, p manifest.Piece) error {
 	obj := objectPath(p.ID)
-	if err := s.enter(file, obj); err != nil {
+	if err := s.enter(file, obj, false); err != nil {
 		return err
 	}
 	a, err := s.root.Lstat(file)

@@ -27,8 +27,14 @@ const maxPast = 4
 type past struct {
 	own    *manifest.UnitFile // finished under the same ref, not sealed
 	units  []*manifest.UnitFile
-	pieces map[manifest.Hash]manifest.Piece
+	pieces map[manifest.Hash]pastPiece
 	small  map[manifest.Hash]pastPart
+	used   map[manifest.Hash]bool // packs: whether the newest backup that has one uses half of it
+}
+
+type pastPiece struct {
+	manifest.Piece
+	file string // below the root: the link of the backup that vouches for it
 }
 
 type pastPart struct {
@@ -39,7 +45,7 @@ type pastPart struct {
 // loadPast reads the newest lists of the unit. Only what a unit.json lists is
 // known to be durable and whole; other objects are not trusted.
 func (s *Store) loadPast(ctx context.Context, ref Ref, id UnitID, fingerprint string, log *slog.Logger) (*past, error) {
-	p := &past{pieces: map[manifest.Hash]manifest.Piece{}, small: map[manifest.Hash]pastPart{}}
+	p := &past{pieces: map[manifest.Hash]pastPiece{}, small: map[manifest.Hash]pastPart{}, used: map[manifest.Hash]bool{}}
 	refs, err := s.Refs()
 	if err != nil {
 		return nil, err
@@ -71,12 +77,12 @@ func (s *Store) loadPast(ctx context.Context, ref Ref, id UnitID, fingerprint st
 			p.own = f
 		}
 		p.units = append(p.units, f)
-		p.add(f, own)
+		p.add(f, own, unitPath(r, id))
 	}
 	return p, nil
 }
 
-func (p *past) add(f *manifest.UnitFile, own bool) {
+func (p *past) add(f *manifest.UnitFile, own bool, dir string) {
 	live := map[int]int64{}
 	seen := map[[2]int64]bool{}
 	each := func(do func(manifest.Part)) {
@@ -93,9 +99,14 @@ func (p *past) add(f *manifest.UnitFile, own bool) {
 			live[q.Piece] += q.Length
 		}
 	})
+	for i, n := range live {
+		if _, ok := p.used[f.Pieces[i].ID]; !ok {
+			p.used[f.Pieces[i].ID] = n*2 >= f.Pieces[i].Bytes
+		}
+	}
 	each(func(q manifest.Part) {
 		// A pack of which less than half is in use is left behind: what is still used moves to a new one.
-		if q.ID == nil || live[q.Piece]*2 < f.Pieces[q.Piece].Bytes {
+		if q.ID == nil || !p.used[f.Pieces[q.Piece].ID] {
 			return
 		}
 		if _, ok := p.small[*q.ID]; !ok {
@@ -105,7 +116,7 @@ func (p *past) add(f *manifest.UnitFile, own bool) {
 	for _, q := range f.Pieces {
 		if _, ok := p.pieces[q.ID]; !ok {
 			q.New = q.New && own
-			p.pieces[q.ID] = q
+			p.pieces[q.ID] = pastPiece{q, dir + "/" + q.FileName()}
 		}
 	}
 }
@@ -115,7 +126,7 @@ func (u *UnitWriter) link(id manifest.Hash, size int64) (manifest.Piece, bool, e
 	if p, ok := u.past.pieces[id]; ok && p.Bytes == size {
 		ok, err := u.linkObject(&p)
 		if ok || err != nil {
-			return p, ok, err
+			return p.Piece, ok, err
 		}
 	}
 	if p, ok := u.pieceLog.known[id]; ok && p.Bytes == size && u.stillThere(p) {
@@ -125,11 +136,16 @@ func (u *UnitWriter) link(id manifest.Hash, size int64) (manifest.Piece, bool, e
 	return manifest.Piece{}, false, nil
 }
 
-func (u *UnitWriter) linkObject(p *manifest.Piece) (bool, error) {
+// linkObject links an object if it is the very file that an earlier backup
+// lists: another file of the same content id has another SHA-256.
+func (u *UnitWriter) linkObject(p *pastPiece) (bool, error) {
 	obj, name := objectPath(p.ID), u.dir+"/"+p.FileName()
 	fi, err := u.s.root.Lstat(obj)
 	if err != nil || !fi.Mode().IsRegular() || fi.Size() != p.Stored {
 		return false, nil // gone, or damaged: the piece is stored anew
+	}
+	if vouched, err := u.s.root.Lstat(p.file); err != nil || !os.SameFile(fi, vouched) {
+		return false, nil
 	}
 	if have, err := u.s.root.Lstat(name); err == nil {
 		if os.SameFile(fi, have) {
@@ -146,7 +162,7 @@ func (u *UnitWriter) linkObject(p *manifest.Piece) (bool, error) {
 		return false, nil
 	case errors.Is(err, unix.EMLINK):
 		p.New = true
-		return true, u.copyObject(obj, *p)
+		return true, u.copyObject(obj, p.Piece)
 	default:
 		return false, fmt.Errorf("link piece: %w", spaceError(err))
 	}

@@ -134,6 +134,9 @@ type loaded struct {
 
 // load proves a piece; no byte of it is given out before.
 func (o *opener) load(ctx context.Context, p manifest.Piece) (*loaded, error) {
+	// A bounded number of pieces is proven at once: each takes a decoder's memory.
+	o.s.proof <- struct{}{}
+	defer func() { <-o.s.proof }()
 	s, err := o.stream(p)
 	if err != nil {
 		return nil, err

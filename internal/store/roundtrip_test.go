@@ -15,16 +15,17 @@ func mixed() data {
 		"empty/file":    {form: plugins.File},
 		"small":         pairs("a", "1", "b", "", "c", "3"),
 		"one empty":     pairs("", ""),
-		"big":           table(1, 40_000, 1000),
+		"big":           table(1, 25_000, 1000),
 		"unordered":     un,
-		"file":          {form: plugins.File, identity: "inode-7", file: noise(1, 2*plugins.FileCut+12345)},
+		"file":          {form: plugins.File, identity: "inode-7", file: noise(1, plugins.FileCut+12345)},
 		"file/exact":    {form: plugins.File, file: make([]byte, plugins.FileCut)},
 		"file/small":    {form: plugins.File, file: []byte("hello")},
-		"huge \u00fc/x": {form: plugins.Unordered, records: [][2][]byte{{[]byte("k"), noise(5, 40<<20)}}},
+		"huge \u00fc/x": {form: plugins.Unordered, records: [][2][]byte{{[]byte("k"), noise(5, 33<<20)}}},
 	}
 }
 
 func TestRoundTrip(t *testing.T) {
+	t.Parallel()
 	x := newSite(t)
 	d := mixed()
 	ref, m := x.backup("DAILY", d)

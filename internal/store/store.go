@@ -53,7 +53,7 @@ const (
 	chunkSize  = 1 << 20
 	maxOpen    = 48 // artifacts open for writing at once, one chunk each
 	heldWrite  = 64 // further chunks of pieces being written
-	heldRead   = 72 // chunks of pieces decoded ahead of their readers
+	heldRead   = 64 // chunks of pieces decoded ahead of their readers
 	maxWorkers = 8
 )
 
@@ -65,6 +65,7 @@ type Store struct {
 	read  *budget
 	open  chan struct{} // one token for each artifact open for writing
 	work  chan struct{} // one token for each piece being compressed
+	proof chan struct{} // one token for each piece being proven
 	index indexBytes
 	codec codec
 	// fault is called at the named points of a write; tests make it fail or kill the process there.
@@ -95,11 +96,12 @@ func Open(root string) (*Store, error) {
 		r.Close()
 		return nil, err
 	}
+	workers := min(maxWorkers, max(2, runtime.GOMAXPROCS(0)))
 	return &Store{
 		root: r, path: root, codec: c,
 		write: newBudget(heldWrite), read: newBudget(heldRead),
 		open: make(chan struct{}, maxOpen),
-		work: make(chan struct{}, min(maxWorkers, max(2, runtime.GOMAXPROCS(0)))),
+		work: make(chan struct{}, workers), proof: make(chan struct{}, workers),
 	}, nil
 }
 

@@ -200,7 +200,8 @@ func (u *UnitReader) Pieces(ctx context.Context, name string) ([]plugins.PieceIn
 	return out, nil
 }
 
-// Open reads a whole artifact.
+// Open reads a whole artifact. A reader that finds no memory left to hold its
+// pieces decodes them twice, once to prove and once to read, in about 2 MiB.
 func (u *UnitReader) Open(ctx context.Context, name string) (plugins.RecordReader, error) {
 	a, err := u.find(name)
 	if err != nil {

@@ -154,7 +154,7 @@ func (u *UnitWriter) supersede() error {
 	return fsutil.SyncDir(u.s.root, u.dir)
 }
 
-// Stats are the bytes taken in so far, and those written to the store.
+// Stats are the bytes taken in so far, and those this attempt wrote to the store.
 func (u *UnitWriter) Stats() (plain, stored int64) { return u.plain.Load(), u.storedNew.Load() }
 
 // claim gives the piece with this content id a place in the unit: the one it
@@ -184,6 +184,7 @@ func (u *UnitWriter) claim(id manifest.Hash, size int64, write func() (tmp strin
 		var tmp string
 		if tmp, p.SHA256, p.Stored, err = write(); err == nil {
 			err = u.publish(tmp, p)
+			u.storedNew.Add(p.Stored)
 		}
 	}
 	u.mu.Lock()
@@ -196,9 +197,6 @@ func (u *UnitWriter) claim(id manifest.Hash, size int64, write func() (tmp strin
 			u.failed = errors.Join(u.failed, err)
 		}
 		return 0, err
-	}
-	if p.New {
-		u.storedNew.Add(p.Stored)
 	}
 	c.piece = len(u.pieces)
 	u.pieces = append(u.pieces, p)
