@@ -18,7 +18,7 @@ func (s *session) Digest(ctx context.Context, run plugins.Run) (map[string]plugi
 func (s *session) digest(ctx context.Context, run plugins.Run, unordered map[string]bool) (map[string]plugins.Digest, *pin, error) {
 	p, err := s.pin(ctx, parallel(run))
 	if err != nil {
-		return nil, nil, fmt.Errorf("pin %s: %w", s.member.Name, err)
+		return nil, nil, fmt.Errorf("read %s: %w", s.member.Name, err)
 	}
 	defer p.release()
 	d := plugins.NewDigester()
@@ -34,6 +34,10 @@ func (s *session) Compare(ctx context.Context, run plugins.Run, r plugins.Artifa
 	live, p, err := s.digest(ctx, run, unorderedIn(r))
 	if err != nil {
 		return nil, err
+	}
+	foreign, err := s.overtaken(ctx, run)
+	if err != nil {
+		return nil, classify(ctx, err)
 	}
 	var out []plugins.Difference
 	for _, d := range plugins.DiffDigests(live, r.Artifacts()) {
@@ -62,6 +66,7 @@ func (s *session) Compare(ctx context.Context, run plugins.Run, r plugins.Artifa
 			}
 			d.Detail = diffRecords(want, have, definitionLabel)
 		}
+		d.Foreign = foreign
 		out = append(out, d)
 	}
 	return out, nil
