@@ -120,6 +120,9 @@ type accountChange struct {
 	value map[string]*string
 }
 
+// AccountArtifact says whether an artifact holds accounts.
+func (*session) AccountArtifact(name string) bool { return name == accountsArtifact }
+
 // RestoreAccounts makes the privilege tables equal to the artifact and lets
 // the server read them again: all accounts switch at once. The row of the
 // session's own account is written last.
@@ -160,7 +163,6 @@ func (s *session) RestoreAccounts(ctx context.Context, run plugins.Run, r plugin
 	if rep.Unchanged = 1; len(changes) > 0 {
 		rep.Artifacts, rep.Unchanged = 1, 0
 	}
-	s.accounts = true
 	return rep, nil
 }
 

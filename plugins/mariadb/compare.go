@@ -29,7 +29,6 @@ func (s *session) digest(ctx context.Context, run plugins.Run, unordered map[str
 }
 
 // Compare reads the live data as the backup was read and names what differs.
-// Accounts count once RestoreAccounts has run in this session.
 func (s *session) Compare(ctx context.Context, run plugins.Run, r plugins.ArtifactReader) ([]plugins.Difference, error) {
 	live, p, err := s.digest(ctx, run, unorderedIn(r))
 	if err != nil {
@@ -43,9 +42,6 @@ func (s *session) Compare(ctx context.Context, run plugins.Run, r plugins.Artifa
 	for _, d := range plugins.DiffDigests(live, r.Artifacts()) {
 		switch d.Artifact {
 		case accountsArtifact:
-			if !s.accounts {
-				continue
-			}
 			want, err := readRecords(ctx, r, accountsArtifact)
 			if err != nil {
 				return nil, err

@@ -45,15 +45,14 @@ func (*Plugin) Info() plugins.Info {
 
 // session is an open connection to one server.
 type session struct {
-	member   plugins.Member
-	cfg      *mysql.Config
-	db       *sql.DB // readers
-	version  string
-	major    int // 1011 for 10.11
-	wsrep    bool
-	local    *sql.DB // for the product's own schema, not replicated; see ownSchema
-	kept     *sql.DB // readers opened before the accounts were switched; nil until then
-	accounts bool    // RestoreAccounts has run: Compare covers accounts
+	member  plugins.Member
+	cfg     *mysql.Config
+	db      *sql.DB // readers
+	version string
+	major   int // 1011 for 10.11
+	wsrep   bool
+	local   *sql.DB // for the product's own schema, not replicated; see ownSchema
+	kept    *sql.DB // readers opened before the accounts were switched; nil until then
 }
 
 var versionText = regexp.MustCompile(`^(\d+)\.(\d+)\.\d+`)
