@@ -120,8 +120,8 @@ type accountChange struct {
 	value map[string]*string
 }
 
-// AccountArtifact is true for the one artifact of accounts.
-func (s *session) AccountArtifact(name string) bool { return name == accountsArtifact }
+// AccountArtifact says whether an artifact holds accounts.
+func (*session) AccountArtifact(name string) bool { return name == accountsArtifact }
 
 // RestoreAccounts makes the privilege tables equal to the artifact and lets
 // the server read them again: all accounts switch at once. The row of the
@@ -134,21 +134,24 @@ func (s *session) RestoreAccounts(ctx context.Context, run plugins.Run, r plugin
 	}
 	live, err := readAccounts(ctx, s.db)
 	if err != nil {
-		return rep, classify(err)
+		return rep, classify(ctx, err)
 	}
 	changes, err := s.accountChanges(ctx, want, live)
 	if err != nil {
-		return rep, classify(err)
+		return rep, classify(ctx, err)
+	}
+	if err := s.pass(ctx, run); err != nil {
+		return rep, classify(ctx, err)
 	}
 	if s.wsrep && len(changes) > 0 {
 		rep.Warnings = append(rep.Warnings, "accounts were written on this Galera node only: run the restore of accounts on each node")
 	}
 	if len(changes) > 0 {
 		if err := s.keepConnections(ctx, parallel(run)+4); err != nil {
-			return rep, classify(err)
+			return rep, classify(ctx, err)
 		}
 		if err := s.applyAccounts(ctx, run, changes); err != nil {
-			return rep, fmt.Errorf("restore accounts: %w", classify(err))
+			return rep, fmt.Errorf("restore accounts: %w", classify(ctx, err))
 		}
 	}
 	for _, c := range changes {
@@ -160,7 +163,6 @@ func (s *session) RestoreAccounts(ctx context.Context, run plugins.Run, r plugin
 	if rep.Unchanged = 1; len(changes) > 0 {
 		rep.Artifacts, rep.Unchanged = 1, 0
 	}
-	s.accounts = true
 	return rep, nil
 }
 
@@ -251,8 +253,10 @@ func (s *session) applyAccounts(ctx context.Context, run plugins.Run, changes []
 			return fmt.Errorf("write a row of mysql.%s: %w", c.table.name, err)
 		}
 	}
-	_, err = conn.ExecContext(ctx, "FLUSH PRIVILEGES")
-	return err
+	if _, err = conn.ExecContext(ctx, "FLUSH PRIVILEGES"); err != nil {
+		return err
+	}
+	return w.finished(ctx)
 }
 
 func (c accountChange) statement() string {

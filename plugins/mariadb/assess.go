@@ -188,7 +188,7 @@ func (o *object) equal(p *object) bool {
 func (s *session) Plan(ctx context.Context, run plugins.Run, r plugins.ArtifactReader) (plugins.Plan, error) {
 	a, err := s.assess(ctx, run, r)
 	if err != nil {
-		return plugins.Plan{}, classify(err)
+		return plugins.Plan{}, classify(ctx, err)
 	}
 	p := plugins.Plan{Inexact: a.live.inexact()}
 	slices.Sort(a.same)
@@ -219,7 +219,7 @@ func (s *session) Plan(ctx context.Context, run plugins.Run, r plugins.ArtifactR
 	}
 	more, err := s.refusals(ctx, a)
 	p.Refusals = append(p.Refusals, more...)
-	return p, classify(err)
+	return p, classify(ctx, err)
 }
 
 // refusals are the reasons for which the server cannot take this restore.

@@ -6,9 +6,10 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"encoding/hex"
-	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/csobackup/cso_backupnrestore/plugins"
 )
@@ -38,10 +39,8 @@ func (s *session) claim(ctx context.Context, run plugins.Run) (*writer, error) {
 	if err := s.ownSchema(ctx); err != nil {
 		return nil, err
 	}
-	epoch := strconv.FormatUint(run.Epoch, 10)
-	if _, err := s.db.ExecContext(ctx, "INSERT INTO "+claimTable+" (id,epoch,token,since) VALUES (1,"+epoch+",'"+w.token+"',UTC_TIMESTAMP(6))"+
-		" ON DUPLICATE KEY UPDATE token=IF(epoch<=VALUES(epoch),VALUES(token),token), since=IF(epoch<=VALUES(epoch),VALUES(since),since), epoch=GREATEST(epoch,VALUES(epoch))"); err != nil {
-		return nil, fmt.Errorf("claim the server for epoch %s: %w", epoch, err)
+	if err := s.raise(ctx, run.Epoch, w.token, "''"); err != nil {
+		return nil, err
 	}
 	if err := w.check(ctx, s.db); err != nil {
 		return nil, err
@@ -66,6 +65,54 @@ func (s *session) claim(ctx context.Context, run plugins.Run) (*writer, error) {
 	return w, err
 }
 
+// raise writes the claim of an epoch unless a newer one is there. position is
+// the SQL expression for where the server stands.
+func (s *session) raise(ctx context.Context, epoch uint64, token, position string) error {
+	e := strconv.FormatUint(epoch, 10)
+	_, err := s.local.ExecContext(ctx, "INSERT INTO "+claimTable+" (id,epoch,token,since,position) VALUES (1,"+e+",'"+token+"',UTC_TIMESTAMP(6),"+position+")"+
+		" ON DUPLICATE KEY UPDATE token=IF(epoch<=VALUES(epoch),VALUES(token),token), since=IF(epoch<=VALUES(epoch),VALUES(since),since),"+
+		" position=IF(epoch<=VALUES(epoch),VALUES(position),position), epoch=GREATEST(epoch,VALUES(epoch))")
+	if err != nil {
+		return fmt.Errorf("claim the server for epoch %s: %w", e, err)
+	}
+	return nil
+}
+
+// pass lets an epoch that has nothing to write shut out older ones all the same.
+func (s *session) pass(ctx context.Context, run plugins.Run) error {
+	epoch, err := s.claimed(ctx)
+	if err != nil || epoch == run.Epoch {
+		return err
+	}
+	if epoch > run.Epoch {
+		return fmt.Errorf("epoch %d: %w: epoch %d holds the server", run.Epoch, plugins.ErrFenced, epoch)
+	}
+	if err := s.ownSchema(ctx); err != nil {
+		return err
+	}
+	if err := s.raise(ctx, run.Epoch, "", "@@GLOBAL.gtid_binlog_pos"); err != nil {
+		return err
+	}
+	return killSlots(ctx, s.db, "w")
+}
+
+// finished notes the server's position after the run's last write. It is not
+// written to the binary log, so the position stays what it says.
+func (w *writer) finished(ctx context.Context) error {
+	_, err := w.s.local.ExecContext(ctx, "UPDATE "+claimTable+" SET position=@@GLOBAL.gtid_binlog_pos WHERE id=1 AND token='"+w.token+"'")
+	return err
+}
+
+// overtaken says whether somebody wrote after the run's last write. Without a
+// binary log that cannot be known, and the answer is no.
+func (s *session) overtaken(ctx context.Context, run plugins.Run) (bool, error) {
+	if epoch, err := s.claimed(ctx); err != nil || epoch != run.Epoch || epoch == 0 {
+		return false, err
+	}
+	v, err := value(ctx, s.db, "SELECT position<>'' AND position<>@@GLOBAL.gtid_binlog_pos FROM "+claimTable+" WHERE id=1")
+	return v == "1", err
+}
+
 var errTaken = fmt.Errorf("the server: %w: this attempt writes no more", plugins.ErrFenced)
 
 // check proves that the claim is still ours.
@@ -86,18 +133,31 @@ func (w *writer) close() {
 	}
 }
 
-// ownSchema makes the product's schema and tables if they are missing.
+// ownSchema makes the product's schema and tables if they are missing. They
+// speak of this server's connections, so nothing about them is replicated.
 func (s *session) ownSchema(ctx context.Context) error {
+	if s.local == nil {
+		setup := readerSetup + ", sql_log_bin=0"
+		if s.wsrep {
+			setup = readerSetup // a node of a cluster must know what the others were told
+		}
+		db, err := newPool(s.cfg, setup, nil)
+		if err != nil {
+			return err
+		}
+		db.SetMaxOpenConns(2)
+		s.local = db
+	}
 	n, err := value(ctx, s.db, "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA='"+ownSchema+"' AND TABLE_NAME IN ('claim','journal')")
 	if err != nil || n == "2" {
 		return err
 	}
 	for _, stmt := range []string{
 		"CREATE DATABASE IF NOT EXISTS `" + ownSchema + "` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
-		"CREATE TABLE IF NOT EXISTS " + claimTable + " (id TINYINT PRIMARY KEY, epoch BIGINT UNSIGNED NOT NULL, token VARCHAR(64) NOT NULL, since DATETIME(6) NOT NULL) ENGINE=InnoDB",
+		"CREATE TABLE IF NOT EXISTS " + claimTable + " (id TINYINT PRIMARY KEY, epoch BIGINT UNSIGNED NOT NULL, token VARCHAR(64) NOT NULL, since DATETIME(6) NOT NULL, position TEXT NOT NULL) ENGINE=InnoDB",
 		"CREATE TABLE IF NOT EXISTS " + journalTable + " (name VARCHAR(190) PRIMARY KEY, value LONGTEXT NOT NULL) ENGINE=InnoDB",
 	} {
-		if _, err := s.db.ExecContext(ctx, stmt); err != nil {
+		if _, err := s.local.ExecContext(ctx, stmt); err != nil {
 			return fmt.Errorf("make the product's schema: %w", err)
 		}
 	}
@@ -109,12 +169,12 @@ func (s *session) ownSchema(ctx context.Context) error {
 func (s *session) Quiet(ctx context.Context, run plugins.Run) error {
 	epoch, err := s.claimed(ctx)
 	if err != nil {
-		return classify(err)
+		return classify(ctx, err)
 	}
 	if epoch > run.Epoch {
 		return fmt.Errorf("epoch %d: %w: epoch %d holds the server", run.Epoch, plugins.ErrFenced, epoch)
 	}
-	return classify(killSlots(ctx, s.db, "w", "p"))
+	return classify(ctx, killSlots(ctx, s.db, "w", "p"))
 }
 
 // claimed is the newest epoch that wrote here, 0 for none.
@@ -138,7 +198,7 @@ func (s *session) stopEvents(ctx context.Context) error {
 	if err := s.ownSchema(ctx); err != nil {
 		return err
 	}
-	if _, err := s.db.ExecContext(ctx, "REPLACE INTO "+journalTable+" VALUES ('event_scheduler','ON')"); err != nil {
+	if _, err := s.local.ExecContext(ctx, "REPLACE INTO "+journalTable+" VALUES ('event_scheduler','ON')"); err != nil {
 		return err
 	}
 	_, err = s.db.ExecContext(ctx, "SET GLOBAL event_scheduler=OFF")
@@ -154,42 +214,41 @@ func (s *session) startEvents(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.ownSchema(ctx); err != nil {
+		return err
+	}
 	if _, err := s.db.ExecContext(ctx, "SET GLOBAL event_scheduler=ON"); err != nil {
 		return err
 	}
-	_, err = s.db.ExecContext(ctx, "DELETE FROM "+journalTable+" WHERE name='event_scheduler'")
+	_, err = s.local.ExecContext(ctx, "DELETE FROM "+journalTable+" WHERE name='event_scheduler'")
 	return err
 }
 
-// journal notes what will follow the swap, in order; done clears it.
+// journal notes what the restore is about to change, in one transaction; an
+// empty list clears it.
 func (w *writer) journal(ctx context.Context, backup string, steps []string) error {
-	conn, err := w.db.Conn(ctx)
+	if err := w.check(ctx, w.s.local); err != nil {
+		return err
+	}
+	tx, err := w.s.local.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	if _, err := conn.ExecContext(ctx, "BEGIN"); err != nil {
+	defer tx.Rollback()
+	if _, err := tx.ExecContext(ctx, "DELETE FROM "+journalTable+" WHERE name LIKE 'step/%' OR name='restore'"); err != nil {
 		return err
 	}
-	_, err = conn.ExecContext(ctx, "DELETE FROM "+journalTable+" WHERE name LIKE 'step/%' OR name='restore'")
-	if err == nil && backup != "" {
-		_, err = conn.ExecContext(ctx, "INSERT INTO "+journalTable+" VALUES ('restore',"+lit(backup)+")")
+	var rows []string
+	if backup != "" {
+		rows = append(rows, "('restore',"+lit(backup)+")")
 	}
 	for i, st := range steps {
-		if err == nil {
-			_, err = conn.ExecContext(ctx, "INSERT INTO "+journalTable+" VALUES ('"+fmt.Sprintf("step/%06d", i)+"',"+lit(st)+")")
+		rows = append(rows, fmt.Sprintf("('step/%06d',%s)", i, lit(st)))
+	}
+	for part := range slices.Chunk(rows, 500) {
+		if _, err := tx.ExecContext(ctx, "INSERT INTO "+journalTable+" VALUES "+strings.Join(part, ",")); err != nil {
+			return err
 		}
 	}
-	if err != nil {
-		_, e := conn.ExecContext(ctx, "ROLLBACK")
-		return errors.Join(err, e)
-	}
-	_, err = conn.ExecContext(ctx, "COMMIT")
-	return err
-}
-
-// step removes the finished entry.
-func (w *writer) step(ctx context.Context, label string) error {
-	_, err := w.db.ExecContext(ctx, "DELETE FROM "+journalTable+" WHERE value="+lit(label)+" AND name LIKE 'step/%'")
-	return err
+	return tx.Commit()
 }

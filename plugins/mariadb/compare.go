@@ -18,7 +18,7 @@ func (s *session) Digest(ctx context.Context, run plugins.Run) (map[string]plugi
 func (s *session) digest(ctx context.Context, run plugins.Run, unordered map[string]bool) (map[string]plugins.Digest, *pin, error) {
 	p, err := s.pin(ctx, parallel(run))
 	if err != nil {
-		return nil, nil, fmt.Errorf("pin %s: %w", s.member.Name, err)
+		return nil, nil, fmt.Errorf("read %s: %w", s.member.Name, err)
 	}
 	defer p.release()
 	d := plugins.NewDigester()
@@ -29,19 +29,19 @@ func (s *session) digest(ctx context.Context, run plugins.Run, unordered map[str
 }
 
 // Compare reads the live data as the backup was read and names what differs.
-// Accounts count once RestoreAccounts has run in this session.
 func (s *session) Compare(ctx context.Context, run plugins.Run, r plugins.ArtifactReader) ([]plugins.Difference, error) {
 	live, p, err := s.digest(ctx, run, unorderedIn(r))
 	if err != nil {
 		return nil, err
 	}
+	foreign, err := s.overtaken(ctx, run)
+	if err != nil {
+		return nil, classify(ctx, err)
+	}
 	var out []plugins.Difference
 	for _, d := range plugins.DiffDigests(live, r.Artifacts()) {
 		switch d.Artifact {
 		case accountsArtifact:
-			if !s.accounts {
-				continue
-			}
 			want, err := readRecords(ctx, r, accountsArtifact)
 			if err != nil {
 				return nil, err
@@ -62,6 +62,7 @@ func (s *session) Compare(ctx context.Context, run plugins.Run, r plugins.Artifa
 			}
 			d.Detail = diffRecords(want, have, definitionLabel)
 		}
+		d.Foreign = foreign
 		out = append(out, d)
 	}
 	return out, nil

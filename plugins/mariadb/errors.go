@@ -54,9 +54,12 @@ func lost(err error) bool {
 }
 
 // classify gives an error of the server the product's kind.
-func classify(err error) error {
+func classify(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
+	}
+	if cause := ctx.Err(); cause != nil && !errors.Is(err, cause) {
+		return fmt.Errorf("%w (%w)", cause, err) // the driver says "bad connection" when it is interrupted
 	}
 	switch n := number(err); {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
@@ -74,7 +77,7 @@ func classify(err error) error {
 // pinned turns what an error means for a held snapshot into ErrPinLost.
 func pinned(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() != nil {
-		return err
+		return classify(ctx, err)
 	}
 	switch number(err) {
 	case erTableDefChanged, erNoSuchTable, erBadField, erTablespaceMissing, erUnknownTable:

@@ -21,7 +21,7 @@ func (s *session) Health(ctx context.Context) (plugins.Health, error) {
 	rows, err := table(ctx, s.db, "SELECT VARIABLE_NAME,VARIABLE_VALUE FROM information_schema.GLOBAL_VARIABLES WHERE VARIABLE_NAME IN ('READ_ONLY','LOCAL_INFILE','INNODB_READ_ONLY','INNODB_FORCE_RECOVERY')"+
 		" UNION ALL SELECT VARIABLE_NAME,VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME IN ('UPTIME','WSREP_READY','WSREP_CLUSTER_SIZE','WSREP_CLUSTER_STATUS','WSREP_LOCAL_STATE','WSREP_LOCAL_STATE_COMMENT')")
 	if err != nil {
-		return h, classify(err)
+		return h, classify(ctx, err)
 	}
 	v := map[string]string{}
 	for _, r := range rows {
@@ -54,7 +54,7 @@ func (s *session) Health(ctx context.Context) (plugins.Health, error) {
 	}
 	rows, err = table(ctx, s.db, "SELECT TABLE_SCHEMA,TABLE_NAME,COALESCE(DATA_LENGTH,0),ENGINE,COALESCE(TABLE_COMMENT,''),TABLE_TYPE FROM information_schema.TABLES WHERE "+skipSchemas("TABLE_SCHEMA"))
 	if err != nil {
-		return h, classify(err)
+		return h, classify(ctx, err)
 	}
 	h.Empty = len(rows) == 0
 	var broken []string
@@ -71,12 +71,12 @@ func (s *session) Health(ctx context.Context) (plugins.Health, error) {
 	if h.Empty {
 		n, err := value(ctx, s.db, "SELECT (SELECT COUNT(*) FROM information_schema.SCHEMATA WHERE "+skipSchemas("SCHEMA_NAME")+")+(SELECT COUNT(*) FROM mysql.global_priv WHERE User NOT IN ('root','mysql','mariadb.sys','PUBLIC','') AND CONCAT(User,'@',Host)<>CURRENT_USER())")
 		if err != nil {
-			return h, classify(err)
+			return h, classify(ctx, err)
 		}
 		h.Empty = n == "0"
 	}
 	if left, err := s.leftovers(ctx); err != nil {
-		return h, classify(err)
+		return h, classify(ctx, err)
 	} else if len(left) > 0 {
 		worse(plugins.Amber, "schemas of an unfinished restore: %s; the next restore uses or removes them", strings.Join(left, ", "))
 	}

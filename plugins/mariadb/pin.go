@@ -75,7 +75,7 @@ func (s *session) pin(ctx context.Context, n int) (*pin, error) {
 			if errors.Is(err, errMoved) {
 				err = fmt.Errorf("%w %d times: %w: hold schema changes during the backup", err, try, plugins.ErrPinLost)
 			}
-			return nil, classify(err)
+			return nil, classify(ctx, err)
 		}
 		if err := sleep(ctx, time.Duration(try)*200*time.Millisecond); err != nil {
 			return nil, err

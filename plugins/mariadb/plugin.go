@@ -45,14 +45,14 @@ func (*Plugin) Info() plugins.Info {
 
 // session is an open connection to one server.
 type session struct {
-	member   plugins.Member
-	cfg      *mysql.Config
-	db       *sql.DB // readers
-	version  string
-	major    int // 1011 for 10.11
-	wsrep    bool
-	kept     *sql.DB // readers opened before the accounts were switched; nil until then
-	accounts bool    // RestoreAccounts has run: Compare covers accounts
+	member  plugins.Member
+	cfg     *mysql.Config
+	db      *sql.DB // readers
+	version string
+	major   int // 1011 for 10.11
+	wsrep   bool
+	local   *sql.DB // for the product's own schema, not replicated; see ownSchema
+	kept    *sql.DB // readers opened before the accounts were switched; nil until then
 }
 
 var versionText = regexp.MustCompile(`^(\d+)\.(\d+)\.\d+`)
@@ -85,7 +85,7 @@ func (s *session) identify(ctx context.Context) error {
 		if ctx.Err() == nil && number(err) == 0 {
 			return fmt.Errorf("%w: %w: check that the server runs and listens there", plugins.ErrUnavailable, err)
 		}
-		return classify(err)
+		return classify(ctx, err)
 	}
 	s.version, s.wsrep = rows[0][0], rows[0][1] == "ON"
 	v := versionText.FindStringSubmatch(s.version)
@@ -97,7 +97,7 @@ func (s *session) identify(ctx context.Context) error {
 	s.major = major*100 + minor
 	maria, err := value(ctx, s.db, "SELECT COUNT(*) FROM information_schema.GLOBAL_VARIABLES WHERE VARIABLE_NAME='ARIA_BLOCK_SIZE'")
 	if err != nil {
-		return classify(err)
+		return classify(ctx, err)
 	}
 	if maria != "1" || s.major < 1006 {
 		return fmt.Errorf("version %q: %w: want MariaDB 10.6 or newer", s.version, plugins.ErrVersion)
@@ -110,21 +110,31 @@ func (s *session) identify(ctx context.Context) error {
 func (s *session) PreHook(ctx context.Context, run plugins.Run) error {
 	switch run.Operation {
 	case plugins.OpRestore, plugins.OpRollback, plugins.OpDisaster:
-		return classify(s.stopEvents(ctx))
+		if epoch, err := s.claimed(ctx); err != nil {
+			return classify(ctx, err)
+		} else if epoch > run.Epoch {
+			return fmt.Errorf("epoch %d: %w: epoch %d holds the server", run.Epoch, plugins.ErrFenced, epoch)
+		}
+		return classify(ctx, s.stopEvents(ctx))
 	}
 	return nil
 }
 
 // PostHook gives the event scheduler its setting back, if PreHook or Restore
 // took it. It runs after the digests were compared.
-func (s *session) PostHook(ctx context.Context, _ plugins.Run) error {
-	return classify(s.startEvents(ctx))
+func (s *session) PostHook(ctx context.Context, run plugins.Run) error {
+	if epoch, err := s.claimed(ctx); err != nil || epoch > run.Epoch {
+		return classify(ctx, err) // a newer run does it at its own end
+	}
+	return classify(ctx, s.startEvents(ctx))
 }
 
 // Close ends the session.
 func (s *session) Close() error {
-	if s.kept != nil {
-		s.kept.Close()
+	for _, db := range []*sql.DB{s.kept, s.local} {
+		if db != nil {
+			db.Close()
+		}
 	}
 	return s.db.Close()
 }

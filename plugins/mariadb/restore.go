@@ -37,20 +37,15 @@ func (s *session) Restore(ctx context.Context, run plugins.Run, r plugins.Artifa
 	}
 	a, err := s.assess(ctx, run, r)
 	if err != nil {
-		return rep, classify(err)
+		return rep, classify(ctx, err)
 	}
 	rep.Unchanged, rep.Removed = len(a.same), len(a.extra)
 	rep.Inexact = a.live.inexact()
-	if a.nothing() {
-		return rep, nil
-	}
-	if epoch, err := s.claimed(ctx); err != nil {
-		return rep, classify(err)
-	} else if epoch > run.Epoch {
-		return rep, fmt.Errorf("epoch %d: %w: epoch %d holds the server", run.Epoch, plugins.ErrFenced, epoch)
+	if err := s.pass(ctx, run); err != nil || a.nothing() {
+		return rep, classify(ctx, err)
 	}
 	if why, err := s.refusals(ctx, a); err != nil {
-		return rep, classify(err)
+		return rep, classify(ctx, err)
 	} else if len(why) > 0 {
 		return rep, fmt.Errorf("%w: %s", plugins.ErrConfig, strings.Join(why, "; "))
 	}
@@ -59,12 +54,12 @@ func (s *session) Restore(ctx context.Context, run plugins.Run, r plugins.Artifa
 	}
 	x := &restorer{s: s, run: run, r: r, a: a}
 	if x.w, err = s.claim(ctx, run); err != nil {
-		return rep, classify(err)
+		return rep, classify(ctx, err)
 	}
 	defer x.w.close()
 	if err := x.restore(ctx); err != nil {
 		x.abandon(ctx, err)
-		return rep, classify(err)
+		return rep, classify(ctx, err)
 	}
 	rep.Artifacts = len(a.load)
 	if len(a.steps) > 0 {
@@ -116,7 +111,10 @@ func (x *restorer) restore(ctx context.Context) error {
 	if err := x.sweep(ctx, false); err != nil {
 		return err
 	}
-	return x.w.journal(ctx, "", nil)
+	if err := x.w.journal(ctx, "", nil); err != nil {
+		return err
+	}
+	return x.w.finished(ctx)
 }
 
 // sweep drops shadow schemas: of other epochs always; of this one what a
@@ -148,7 +146,7 @@ func (x *restorer) abandon(ctx context.Context, cause error) {
 	if ctx.Err() != nil || lost(cause) || errors.Is(cause, plugins.ErrFenced) {
 		return
 	}
-	if !errors.Is(cause, plugins.ErrCorrupt) && !errors.Is(cause, plugins.ErrData) && !errors.Is(classify(cause), plugins.ErrSpace) {
+	if !errors.Is(cause, plugins.ErrCorrupt) && !errors.Is(cause, plugins.ErrData) && !errors.Is(classify(ctx, cause), plugins.ErrSpace) {
 		return
 	}
 	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/csobackup/cso_backupnrestore/plugins"
+	"github.com/csobackup/cso_backupnrestore/plugins/plugintest"
 	"github.com/csobackup/cso_backupnrestore/test/lab/engine"
 	lab "github.com/csobackup/cso_backupnrestore/test/lab/mariadb"
 )
@@ -23,24 +24,34 @@ import (
 // server is the one real server all tests of this package use.
 var server []engine.Member
 
-func TestMain(m *testing.M) { os.Exit(withServer(m)) }
+// second is another instance.
+var second []engine.Member
 
-func withServer(m *testing.M) int {
+func TestMain(m *testing.M) {
+	if os.Getenv("CSO_PLUGINTEST_CHILD") != "" {
+		plugintest.Main(m, New()) // an attempt that is to be frozen: the servers are its parent's
+	}
+	os.Exit(withServers(m))
+}
+
+func withServers(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "mariadb-plugin-")
 	if err != nil {
 		panic(err)
 	}
 	defer os.RemoveAll(dir)
-	members, stop, err := startServer(dir)
-	if err != nil {
-		panic(err)
+	for i, to := range []*[]engine.Member{&server, &second} {
+		members, stop, err := startServer(filepath.Join(dir, fmt.Sprint(i)), []string{"central", "east"}[i])
+		if err != nil {
+			panic(err)
+		}
+		defer stop()
+		*to = members
 	}
-	defer stop()
-	server = members
 	return m.Run()
 }
 
-func startServer(dir string) ([]engine.Member, func(), error) {
+func startServer(dir, instance string) ([]engine.Member, func(), error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -50,7 +61,7 @@ func startServer(dir string) ([]engine.Member, func(), error) {
 	port := l.Addr().(*net.TCPAddr).Port
 	l.Close()
 	e := lab.New()
-	members := []engine.Member{{Component: "mariadb", Instance: "central", Name: "mariadb-1", Dir: dir, Ports: map[string]int{"client": port}}}
+	members := []engine.Member{{Component: "mariadb", Instance: instance, Name: "mariadb-1", Dir: dir, Ports: map[string]int{"client": port}}}
 	if err := e.Install(ctx, os.Stderr); err != nil {
 		return nil, nil, err
 	}
@@ -86,9 +97,11 @@ func startServer(dir string) ([]engine.Member, func(), error) {
 	return members, stop, nil
 }
 
-func target() plugins.Target {
-	addr, options := lab.New().Target(server[0])
-	return plugins.Target{Component: "mariadb", Instance: "central", Members: []plugins.Member{{Name: "mariadb-1", VM: "installer-vm", Address: addr, Options: options}}}
+func target() plugins.Target { return targetOf(server) }
+
+func targetOf(members []engine.Member) plugins.Target {
+	addr, options := lab.New().Target(members[0])
+	return plugins.Target{Component: "mariadb", Instance: members[0].Instance, Members: []plugins.Member{{Name: "mariadb-1", VM: "installer-vm", Address: addr, Options: options}}}
 }
 
 func open(t *testing.T) *session {
@@ -101,7 +114,8 @@ func open(t *testing.T) *session {
 	return s.(*session)
 }
 
-var epoch uint64
+// epoch grows past those of the conformance suite, which start with the time.
+var epoch = uint64(1) << 40
 
 // newRun is a run of a new epoch.
 func newRun(t *testing.T, op plugins.Operation) plugins.Run {

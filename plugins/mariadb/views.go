@@ -135,7 +135,7 @@ func (f *forwarder) moveAside(ctx context.Context, i int, r [2]string) error {
 		}
 	}
 	waiting := fmt.Sprintf("t%d", i)
-	if _, err := db.ExecContext(ctx, "REPLACE INTO "+journalTable+" VALUES ("+lit("aside/"+waiting)+","+lit(tableArtifact(r[0], r[1]))+")"); err != nil {
+	if _, err := f.x.s.local.ExecContext(ctx, "REPLACE INTO "+journalTable+" VALUES ("+lit("aside/"+waiting)+","+lit(tableArtifact(r[0], r[1]))+")"); err != nil {
 		return err
 	}
 	_, err = db.ExecContext(ctx, "RENAME TABLE "+qq(r[0], r[1])+" TO "+qq(f.x.aside(), waiting))
@@ -171,7 +171,7 @@ func (x *restorer) putBack(ctx context.Context, schema string) error {
 			return fmt.Errorf("put %s.%s back: %w", s, t, err)
 		}
 	}
-	if _, err := x.w.db.ExecContext(ctx, "DELETE FROM "+journalTable+" WHERE name LIKE 'aside/%'"); err != nil {
+	if _, err := x.s.local.ExecContext(ctx, "DELETE FROM "+journalTable+" WHERE name LIKE 'aside/%'"); err != nil {
 		return err
 	}
 	_, err = x.w.db.ExecContext(ctx, "DROP DATABASE IF EXISTS "+q(schema))
