@@ -122,7 +122,7 @@ func (a *app) showInfo(m manifest.Manifest, v infoView) {
 
 func (a *app) unitTable(units []manifest.Unit) {
 	t := ui.Table{Columns: []ui.Column{
-		{Head: "UNIT", Min: 12}, {Head: "VM", Min: 6, Drop: 4}, {Head: "VERSION", Min: 8, Drop: 3}, {Head: "ARTIFACTS", Right: true, Drop: 2},
+		{Head: "UNIT", Min: 22}, {Head: "VM", Min: 12, Drop: 4}, {Head: "VERSION", Min: 8, Drop: 3}, {Head: "ARTIFACTS", Right: true, Drop: 2},
 		{Head: "RECORDS", Right: true, Drop: 5}, {Head: "SIZE", Right: true}, {Head: "STORED", Right: true}, {Head: "DIGEST", Drop: 1},
 	}}
 	for _, u := range units {

@@ -186,7 +186,7 @@ func question(p workflows.RestorePlan) string {
 
 // showPlan prints what a restore would do.
 func (a *app) showPlan(p workflows.RestorePlan) {
-	a.out.Line("plan: restore %s, taken %s (%s ago)", ui.Clean(p.Backup), p.Taken.Local().Format("2006-01-02 15:04 MST"), ui.Age(p.Age))
+	a.out.Paragraph("plan: ", fmt.Sprintf("restore %s, taken %s (%s old)", p.Backup, p.Taken.Local().Format("2006-01-02 15:04 MST"), ui.Age(p.Age)))
 	t := ui.Table{Columns: []ui.Column{
 		{Head: "UNIT", Min: 12}, {Head: "SAME", Right: true, Drop: 3}, {Head: "CHANGE", Right: true}, {Head: "ADD", Right: true},
 		{Head: "REMOVE", Right: true}, {Head: "WRITE", Right: true, Drop: 1}, {Head: "NEEDS", Right: true, Drop: 2}, {Head: "FREE", Right: true, Drop: 4},

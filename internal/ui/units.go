@@ -15,6 +15,23 @@ func Bytes(n int64) string {
 	return humanize.IBytes(uint64(n))
 }
 
+// Share is a part of a size in the unit of the whole: "1.3/3.0 GiB".
+func Share(done, total int64) string {
+	unit, names := int64(1), []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
+	i := 0
+	for total/unit >= 1024 && i < len(names)-1 {
+		unit, i = unit*1024, i+1
+	}
+	num := func(n int64) string {
+		v := float64(n) / float64(unit)
+		if v < 9.95 && unit > 1 {
+			return fmt.Sprintf("%.1f", v)
+		}
+		return fmt.Sprintf("%.0f", v)
+	}
+	return num(done) + "/" + num(total) + " " + names[i]
+}
+
 // Rate is bytes per second.
 func Rate(perSecond float64) string {
 	if perSecond <= 0 {
