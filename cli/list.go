@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -102,7 +101,7 @@ func (a *app) showList(es []catalog.Entry, o listOptions) {
 		}
 		verified := "never"
 		if !e.LastFull.IsZero() {
-			verified = ago(a.now(), e.LastFull)
+			verified = ui.Ago(a.now().Sub(e.LastFull))
 		}
 		t.Add(e.Ref.String(), age, statusWord(e), count(e.Totals.Units), ui.Bytes(e.Totals.Bytes), ui.Bytes(e.Totals.Stored), ui.Bytes(e.Totals.StoredNew),
 			maintenanceWord(e.Maintenance), yesText(e.Consistent), verified)
@@ -111,13 +110,6 @@ func (a *app) showList(es []catalog.Entry, o listOptions) {
 	for _, e := range es {
 		a.marked("damaged", e.Ref.String(), last(e.Problems, 3))
 	}
-}
-
-func ago(now, at time.Time) string {
-	if a := ui.Age(now.Sub(at)); a != "now" {
-		return a + " ago"
-	}
-	return "now"
 }
 
 // statusWord is short: ok is what most are.

@@ -54,7 +54,7 @@ func (a *app) paint(i int, l string) string {
 	return l
 }
 
-// head is "backup MAR09/… · copy 0:12 · maintenance on · 2m31s".
+// head is "backup MAR09/… · copy 0:12 · maintenance on · 2:31".
 func (a *app) head(m moment) string {
 	p := m.progress
 	if p.Operation == "" {
@@ -67,7 +67,7 @@ func (a *app) head(m moment) string {
 	if p.Maintenance != "" {
 		parts = append(parts, "maintenance "+p.Maintenance)
 	}
-	parts = append(parts, ui.Took(m.at.Sub(p.Started).Truncate(time.Second)))
+	parts = append(parts, ui.Clock(m.at.Sub(p.Started)))
 	sep := " · "
 	if a.out.ASCII {
 		sep = " | "
@@ -264,6 +264,8 @@ func (s *screen) plain(m moment) {
 		switch {
 		case u.State == "running" && u.Phase != "":
 			t = u.Phase
+		case u.State == "done" && u.Bytes == 0:
+			t = "done in " + ui.Took(u.Took)
 		case u.State == "done":
 			t = fmt.Sprintf("done, %s in %s", ui.Bytes(u.Bytes), ui.Took(u.Took))
 		case u.State == "waiting":

@@ -55,6 +55,7 @@ func backupMoment(step time.Duration) moment {
 		at: at, asked: at, attempts: map[string]int32{"copy:etcd#2": 2},
 		progress: workflows.Progress{
 			Operation: "backup", Backup: "MAR09/2026-03-09T14-02-11Z", Epoch: 7, Phase: "copy", Since: fixed.Add(-12 * time.Second), Started: fixed.Add(-151 * time.Second),
+			Phases:      []workflows.PhaseMark{{Name: "preflight", At: fixed.Add(-151 * time.Second)}, {Name: "copy", At: fixed.Add(-12 * time.Second)}},
 			Maintenance: "left", Warnings: []string{"etcd: the alarm NOSPACE\x1b[2J is set"},
 			Units: []workflows.UnitProgress{
 				{Unit: "mariadb", VM: "installer-vm", State: "running", Phase: "copy", ActivityID: "copy:mariadb#1", Estimate: 3 << 30},
@@ -99,7 +100,7 @@ func TestScreen_plain(t *testing.T) {
 	s.show(m)
 	s.show(backupMoment(2 * time.Second)) // only bytes changed: nothing to say
 	m = backupMoment(4 * time.Second)
-	m.progress.Phase, m.progress.Maintenance = "verify", ""
+	m.progress.Phase, m.progress.Phases = "verify", append(m.progress.Phases, workflows.PhaseMark{Name: "verify", At: fixed})
 	m.progress.Units[0].State, m.progress.Units[0].Bytes, m.progress.Units[0].Took = "done", 3<<30, time.Minute
 	s.show(m)
 	m.note = "no control worker has answered for 12s: systemctl status cso-backup-worker"

@@ -87,7 +87,7 @@ func TestUnits(t *testing.T) {
 		{Bytes(0), "0 B"}, {Bytes(-1), "-"}, {Bytes(1536), "1.5 KiB"}, {Bytes(3 << 30), "3.0 GiB"},
 		{Share(1<<30, 3<<30), "1.0/3.0 GiB"}, {Share(0, 512), "0/512 B"}, {Share(5, 20<<30), "0.0/20 GiB"}, {Share(1<<62, 1<<62), "4.0/4.0 EiB"},
 		{Rate(0), ""}, {Rate(84 << 20), "84 MiB/s"},
-		{Took(400 * time.Millisecond), "0.4s"}, {Took(36 * time.Second), "36s"}, {Took(151 * time.Second), "2m31s"},
+		{Took(0), "0.0s"}, {Took(time.Microsecond), "1ms"}, {Took(42 * time.Millisecond), "42ms"}, {Ago(time.Second), "just now"}, {Ago(72 * time.Hour), "3d ago"}, {Took(400 * time.Millisecond), "0.4s"}, {Took(36 * time.Second), "36s"}, {Took(151 * time.Second), "2m31s"},
 		{Took(3*time.Hour + 5*time.Minute), "3h05m"}, {Took(50 * time.Hour), "2d02h"}, {Took(-1), "-"},
 		{Clock(15 * time.Second), "0:15"}, {Clock(3723 * time.Second), "1:02:03"},
 		{Age(time.Second), "now"}, {Age(5 * time.Minute), "5m"}, {Age(26 * time.Hour), "26h"}, {Age(72 * time.Hour), "3d"}, {Age(3 * 366 * 24 * time.Hour), "3y"}, {Age(-time.Hour), "future"},

@@ -43,11 +43,13 @@ func Rate(perSecond float64) string {
 // Count is a number with thousands separated: "12,345".
 func Count(n int64) string { return humanize.Comma(n) }
 
-// Took is a duration as people say it: "0.4s", "36s", "2m31s", "3h05m".
+// Took is a duration as people say it: "42ms", "0.4s", "36s", "2m31s", "3h05m".
 func Took(d time.Duration) string {
 	switch {
 	case d < 0:
 		return "-"
+	case d > 0 && d < 100*time.Millisecond:
+		return fmt.Sprintf("%dms", max(1, d.Milliseconds()))
 	case d < 10*time.Second:
 		return fmt.Sprintf("%.1fs", d.Seconds())
 	case d < time.Minute:
@@ -67,6 +69,14 @@ func Clock(d time.Duration) string {
 		return fmt.Sprintf("%d:%02d:%02d", s/3600, s/60%60, s%60)
 	}
 	return fmt.Sprintf("%d:%02d", s/60, s%60)
+}
+
+// Ago is an age in a sentence: "just now", "3d ago".
+func Ago(d time.Duration) string {
+	if a := Age(d); a != "now" {
+		return a + " ago"
+	}
+	return "just now"
 }
 
 // Age is a coarse duration: "now", "4m", "3h", "12d", "2y".
