@@ -117,7 +117,7 @@ func (a *app) finish(o *outcome, err error) int {
 			tone = ui.Bad
 		}
 		w := verdict(o.Code)
-		for i, l := range ui.Wrap(ui.Clean(o.Message), max(a.out.Width-len(w)-2, 40)) {
+		for i, l := range ui.Wrap(ui.Clean(o.Message), max(a.out.Width-len(w)-2, 20)) {
 			if i > 0 {
 				w = strings.Repeat(" ", len(w))
 				tone = ui.Plain

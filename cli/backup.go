@@ -111,7 +111,7 @@ func warned(r workflows.Result) problem.Code {
 // closing prints the table of a finished backup or restore, and what is to be known beside it.
 func (a *app) closing(r workflows.Result) {
 	t := ui.Table{Columns: []ui.Column{
-		{Head: "UNIT", Min: 12}, {Head: "ARTIFACTS", Right: true, Drop: 2}, {Head: "RECORDS", Right: true, Drop: 4},
+		{Head: "UNIT", Min: 25}, {Head: "ARTIFACTS", Right: true, Drop: 2}, {Head: "RECORDS", Right: true, Drop: 4},
 		{Head: "SIZE", Right: true}, {Head: "STORED", Right: true, Drop: 3}, {Head: "TIME", Right: true}, {Head: "DIGEST", Min: 5, Drop: 1},
 	}}
 	restore := r.Operation != opBackup
@@ -128,10 +128,14 @@ func (a *app) closing(r workflows.Result) {
 	if len(t.Rows) > 0 {
 		a.out.Print(t)
 	}
+	var g grouped
 	for _, u := range r.Units {
 		a.marked("warning", u.Unit, u.Warnings)
-		a.marked("not exact", u.Unit, u.Inexact)
+		for _, x := range u.Inexact {
+			g.add(u.Unit, x)
+		}
 	}
+	a.showGroups("not exact", g)
 	a.marked("warning", "", r.Warnings)
 	if r.Drift != "" {
 		a.out.Paragraph("drift: ", r.Drift)

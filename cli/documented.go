@@ -206,7 +206,7 @@ func (d *documented) stray(args []string, i int) error {
 			"%q belongs to no option: the shell replaces an unquoted * by file names", word)
 	case last == "cron" || (d.seen["cron"] != "" && last == ""):
 		return usage("quote it: -c '0 13 * * 0', or write it with dashes: -c '0-13-*-*-0'", "%q belongs to no option: the time is several words", word)
-	case last == "operation":
+	case last == "operation" && !strings.HasPrefix(word, "-"):
 		return usage("type -b "+d.value["operation"]+" -s "+word, "%q belongs to no option", word)
 	}
 	return usage("every value follows its option; see cso_backupnrestore --help", "%q belongs to no option", word)

@@ -83,11 +83,17 @@ func (a *app) heading(s string) {
 // showHealth prints the lines that operators of the product know.
 func (a *app) showHealth(h workflows.HealthResult) {
 	for _, v := range h.VMs {
-		about := fmt.Sprintf("%s free, clock %s off", ui.Bytes(v.Free), ui.Took(v.Skew.Abs()))
+		about := ""
+		if v.Free > 0 {
+			about = fmt.Sprintf(" (%s free, clock %s off)", ui.Bytes(v.Free), ui.Took(v.Skew.Abs()))
+		}
 		a.graded("The Backup Worker on "+v.VM, v.Grade, v.Reasons, about)
 	}
 	for _, u := range h.Units {
-		about := strings.TrimSpace(fmt.Sprintf("%s, %s", orDash(u.Version), ui.Plural(u.Members, "member")))
+		about := ""
+		if u.Members > 0 {
+			about = " (" + strings.TrimLeft(u.Version+", "+ui.Plural(u.Members, "member"), ", ") + ")"
+		}
 		a.out.Line("INFO Health Check for Infrastructure Component %s Started", ui.Clean(title(u.Unit)))
 		a.graded("The Infrastructure Component "+title(u.Unit), u.Grade, u.Reasons, about)
 	}
@@ -109,14 +115,14 @@ func level(grade string) string {
 
 func (a *app) graded(who, grade string, reasons []string, about string) {
 	if plugins.Grade(grade) == plugins.Green {
-		a.out.Paragraph(level(grade), who+" is Healthy ("+about+")")
+		a.out.Paragraph(level(grade), who+" is Healthy"+about)
 		return
 	}
 	word := "is Unhealthy"
 	if plugins.Grade(grade) == plugins.Amber {
 		word = "Needs Attention"
 	}
-	a.out.Paragraph(level(grade), who+" "+word+" ("+about+")")
+	a.out.Paragraph(level(grade), who+" "+word+about)
 	for _, r := range reasons {
 		a.out.Paragraph(level(grade)+"  - ", r)
 	}

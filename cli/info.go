@@ -14,7 +14,6 @@ import (
 	"github.com/csobackup/cso_backupnrestore/internal/manifest"
 	"github.com/csobackup/cso_backupnrestore/internal/problem"
 	"github.com/csobackup/cso_backupnrestore/internal/ui"
-	"github.com/csobackup/cso_backupnrestore/plugins"
 )
 
 func (a *app) infoCommand(wire wireFunc) *cobra.Command {
@@ -83,7 +82,7 @@ func (a *app) showInfo(m manifest.Manifest, v infoView) {
 	row("backup", "%s (%s)", m.Backup, m.Operation)
 	row("directory", "%s", v.Path)
 	row("status", "%s", v.Status)
-	row("taken", "%s (%s old), in %s", m.Started.Local().Format("2006-01-02 15:04:05 MST"), ui.Age(a.now().Sub(m.Started)), ui.Took(m.Ended.Sub(m.Started)))
+	row("taken", "%s (%s), in %s", m.Started.Local().Format("2006-01-02 15:04:05 MST"), ui.Ago(a.now().Sub(m.Started)), ui.Took(m.Ended.Sub(m.Started)))
 	row("started by", "%s, epoch %d, version %s", m.Trigger, m.Epoch, m.Tool)
 	row("maintenance", "%s", map[string]string{
 		"yes": "held until all data was pinned", "no": "not asked for", "BROKEN": "asked for, and NOT held without a gap",
@@ -93,7 +92,7 @@ func (a *app) showInfo(m manifest.Manifest, v infoView) {
 	row("size", "%s, stored in %s, of which %s new", ui.Bytes(m.Totals.Bytes), ui.Bytes(m.Totals.Stored), ui.Bytes(m.Totals.StoredNew))
 	read := "never; do it with: cso_backupnrestore verify " + m.Backup.String()
 	if v.LastFullRead != nil {
-		read = v.LastFullRead.Local().Format("2006-01-02 15:04") + " (" + ago(a.now(), *v.LastFullRead) + ")"
+		read = v.LastFullRead.Local().Format("2006-01-02 15:04") + " (" + ui.Ago(a.now().Sub(*v.LastFullRead)) + ")"
 	}
 	row("last full read", "%s", read)
 	row("seal", "%s", v.Seal)
@@ -114,25 +113,27 @@ func (a *app) showInfo(m manifest.Manifest, v infoView) {
 		}
 		a.out.Paragraph(unitName(u.UnitID)+": ", how+"; "+u.Consistency)
 		a.marked("  warning", "", u.Warnings)
-		a.inexact("  not exact: ", u.Inexact)
 	}
 	a.marked("warning", "", m.Warnings)
-	a.inexact("not exact: ", m.Inexact)
+	var g grouped
+	for _, u := range m.Units {
+		for _, x := range u.Inexact {
+			g.add(unitName(u.UnitID), x.What+": "+x.Why)
+		}
+	}
+	for _, x := range m.Inexact {
+		g.add("", x.What+": "+x.Why)
+	}
+	a.showGroups("not exact", g)
 }
 
 func (a *app) unitTable(units []manifest.Unit) {
 	t := ui.Table{Columns: []ui.Column{
-		{Head: "UNIT", Min: 12}, {Head: "VM", Min: 6, Drop: 4}, {Head: "VERSION", Min: 8, Drop: 3}, {Head: "ARTIFACTS", Right: true, Drop: 2},
+		{Head: "UNIT", Min: 25}, {Head: "VM", Min: 12, Drop: 4}, {Head: "VERSION", Min: 8, Drop: 3}, {Head: "ARTIFACTS", Right: true, Drop: 2},
 		{Head: "RECORDS", Right: true, Drop: 5}, {Head: "SIZE", Right: true}, {Head: "STORED", Right: true}, {Head: "DIGEST", Drop: 1},
 	}}
 	for _, u := range units {
 		t.Add(unitName(u.UnitID), u.VM, orDash(u.ServerVersion), count(u.Artifacts), ui.Count(u.Records), ui.Bytes(u.Bytes), ui.Bytes(u.Stored), shortDigest(u.Digest.String()))
 	}
 	a.out.Print(t)
-}
-
-func (a *app) inexact(label string, list []plugins.Inexact) {
-	for _, x := range list {
-		a.out.Paragraph(label, x.What+": "+x.Why)
-	}
 }

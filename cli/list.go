@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -86,8 +85,8 @@ func (a *app) showList(es []catalog.Entry, o listOptions) {
 		return
 	}
 	t := ui.Table{Columns: []ui.Column{
-		{Head: "NAME/TIMESTAMP", Min: 25}, {Head: "AGE", Right: true}, {Head: "STATUS", Tone: statusTone}, {Head: "UNITS", Right: true, Drop: 3},
-		{Head: "SIZE", Right: true}, {Head: "STORED", Right: true, Drop: 1}, {Head: "MAINT", Drop: 5, Tone: brokenTone},
+		{Head: "NAME/TIMESTAMP", Min: 48}, {Head: "AGE", Right: true}, {Head: "STATUS", Tone: statusTone}, {Head: "UNITS", Right: true, Drop: 3},
+		{Head: "SIZE", Right: true}, {Head: "STORED", Right: true, Drop: 1}, {Head: "NEW", Right: true, Drop: 6}, {Head: "MAINT", Drop: 5, Tone: brokenTone},
 		{Head: "CONSISTENT", Drop: 2}, {Head: "VERIFIED", Drop: 4},
 	}}
 	for _, e := range es {
@@ -97,14 +96,14 @@ func (a *app) showList(es []catalog.Entry, o listOptions) {
 		}
 		age := ui.Age(a.now().Sub(at))
 		if e.Totals.Units == 0 {
-			t.Add(e.Ref.String(), age, statusWord(e), "-", "-", "-", "-", "-", "-")
+			t.Add(e.Ref.String(), age, statusWord(e), "-", "-", "-", "-", "-", "-", "-")
 			continue
 		}
 		verified := "never"
 		if !e.LastFull.IsZero() {
-			verified = ago(a.now(), e.LastFull)
+			verified = ui.Ago(a.now().Sub(e.LastFull))
 		}
-		t.Add(e.Ref.String(), age, statusWord(e), count(e.Totals.Units), ui.Bytes(e.Totals.Bytes), ui.Bytes(e.Totals.StoredNew),
+		t.Add(e.Ref.String(), age, statusWord(e), count(e.Totals.Units), ui.Bytes(e.Totals.Bytes), ui.Bytes(e.Totals.Stored), ui.Bytes(e.Totals.StoredNew),
 			maintenanceWord(e.Maintenance), yesText(e.Consistent), verified)
 	}
 	a.out.Print(t)
@@ -113,17 +112,10 @@ func (a *app) showList(es []catalog.Entry, o listOptions) {
 	}
 }
 
-func ago(now, at time.Time) string {
-	if a := ui.Age(now.Sub(at)); a != "now" {
-		return a + " ago"
-	}
-	return "now"
-}
-
 // statusWord is short: ok is what most are.
 func statusWord(e catalog.Entry) string {
 	switch {
-	case e.Status == catalog.Complete && e.Warnings > 0:
+	case e.Status == catalog.Complete && (e.Warnings > 0 || !e.Consistent):
 		return "warnings"
 	case e.Status == catalog.Complete:
 		return "ok"

@@ -186,9 +186,9 @@ func question(p workflows.RestorePlan) string {
 
 // showPlan prints what a restore would do.
 func (a *app) showPlan(p workflows.RestorePlan) {
-	a.out.Line("plan: restore %s, taken %s (%s ago)", ui.Clean(p.Backup), p.Taken.Local().Format("2006-01-02 15:04 MST"), ui.Age(p.Age))
+	a.out.Paragraph("plan: ", fmt.Sprintf("restore %s, taken %s (%s)", p.Backup, p.Taken.Local().Format("2006-01-02 15:04 MST"), ui.Ago(p.Age)))
 	t := ui.Table{Columns: []ui.Column{
-		{Head: "UNIT", Min: 12}, {Head: "SAME", Right: true, Drop: 3}, {Head: "CHANGE", Right: true}, {Head: "ADD", Right: true},
+		{Head: "UNIT", Min: 25}, {Head: "SAME", Right: true, Drop: 3}, {Head: "CHANGE", Right: true}, {Head: "ADD", Right: true},
 		{Head: "REMOVE", Right: true}, {Head: "WRITE", Right: true, Drop: 1}, {Head: "NEEDS", Right: true, Drop: 2}, {Head: "FREE", Right: true, Drop: 4},
 		{Head: "NOW", Tone: gradeTone},
 	}, Indent: 2}
@@ -211,7 +211,9 @@ func (a *app) showPlan(p workflows.RestorePlan) {
 	if lost := removed(p); lost > 0 {
 		a.out.Paragraph("lost: ", fmt.Sprintf("%s that appeared after the backup will be removed", ui.Plural(lost, "object")))
 	}
-	a.marked("not exact", "", p.Inexact)
+	var g grouped
+	g.split(planUnits(p), p.Inexact)
+	a.showGroups("not exact", g)
 	a.marked("warning", "", p.Warnings)
 	a.marked("refused", "", p.Refusals)
 	if p.Drift != "" {
@@ -220,6 +222,14 @@ func (a *app) showPlan(p workflows.RestorePlan) {
 	if p.Forever {
 		a.out.Paragraph("LOST FOR GOOD: ", "this overwrites data that no safety backup will hold")
 	}
+}
+
+func planUnits(p workflows.RestorePlan) []string {
+	var out []string
+	for _, u := range p.Units {
+		out = append(out, u.Unit)
+	}
+	return out
 }
 
 func removed(p workflows.RestorePlan) int {

@@ -54,7 +54,7 @@ func (a *app) paint(i int, l string) string {
 	return l
 }
 
-// head is "backup MAR09/… · copy 0:12 · maintenance on".
+// head is "backup MAR09/… · copy 0:12 · maintenance on · 2:31".
 func (a *app) head(m moment) string {
 	p := m.progress
 	if p.Operation == "" {
@@ -67,6 +67,7 @@ func (a *app) head(m moment) string {
 	if p.Maintenance != "" {
 		parts = append(parts, "maintenance "+p.Maintenance)
 	}
+	parts = append(parts, ui.Clock(m.at.Sub(p.Started)))
 	sep := " · "
 	if a.out.ASCII {
 		sep = " | "
@@ -79,7 +80,7 @@ func (s *screen) lines(m moment) []string {
 	out := []string{s.a.head(m)}
 	name := 0
 	for _, u := range m.progress.Units {
-		name = max(name, min(ui.Columns(u.Unit), 28))
+		name = max(name, min(ui.Columns(u.Unit), min(nameMost, s.a.out.Width/3)))
 	}
 	var sum flow
 	for _, u := range m.progress.Units {
@@ -91,7 +92,7 @@ func (s *screen) lines(m moment) []string {
 		out = append(out, "  "+ui.Pad(s.a.out.Cut(ui.Clean(u.Unit), name), name, false)+"  "+s.unit(u, f))
 	}
 	if len(m.progress.Units) > 1 {
-		out = append(out, "  "+ui.Pad("total", name, false)+"  "+s.total(sum, m))
+		out = append(out, "  "+ui.Pad("total", name, false)+"  "+s.total(sum))
 	}
 	for _, w := range last(m.progress.Warnings, 3) {
 		out = append(out, "! "+ui.Clean(w))
@@ -168,6 +169,15 @@ func (s *screen) flow(u workflows.UnitProgress, m moment) flow {
 	return f
 }
 
+// What a line of the block shows beside name and phase, by width: the bar
+// gives way first, then the rate, then the phase.
+const (
+	barWidth   = 78
+	rateWidth  = 64
+	phaseWidth = 50
+	nameMost   = 20
+)
+
 // unit is the part of a unit's line behind its name.
 func (s *screen) unit(u workflows.UnitProgress, f flow) string {
 	switch u.State {
@@ -176,40 +186,58 @@ func (s *screen) unit(u workflows.UnitProgress, f flow) string {
 		if u.Stored > 0 {
 			t += " -> " + ui.Bytes(u.Stored)
 		}
-		return ui.Pad("done", 9, false) + " " + ui.Pad(t, 24, false) + " " + ui.Took(u.Took)
+		return ui.Pad("done", 7, false) + "  " + ui.Pad(t, 22, false) + "  " + ui.Took(u.Took)
 	case "waiting":
 		return "waiting"
 	case "failed":
-		return "FAILED    " + ui.Clean(u.Phase)
+		return "FAILED   " + ui.Clean(u.Phase)
 	}
-	line := ui.Pad(s.a.out.Cut(ui.Clean(f.phase), 9), 9, false) + " "
-	switch {
-	case f.done == 0 && f.total == 0:
-		line += ui.Clean(f.item)
-	case f.total > 0:
-		line += s.share(f)
-	default:
-		line += ui.Pad(ui.Bytes(f.done), 24, false)
+	line := s.phase(ui.Clean(f.phase))
+	if f.done == 0 && f.total == 0 {
+		return strings.TrimRight(line+" "+ui.Clean(f.item), " ")
 	}
+	line += s.numbers(f, f.total > 0)
 	if f.stale {
-		return line + "  stale"
+		line += "  stale"
 	}
-	line += "  " + ui.Pad(ui.Rate(f.rate), 11, true) + "  " + eta(f)
 	if f.attempt > 1 {
 		line += fmt.Sprintf("  attempt %d", f.attempt)
 	}
 	return strings.TrimRight(line, " ")
 }
 
-// share is percent, bar and bytes. It stays below 100 until the unit is done:
-// estimates are estimates.
-func (s *screen) share(f flow) string {
-	q := min(float64(f.done)/float64(f.total), 0.99)
-	bar := ""
-	if s.a.out.Width >= 72 {
-		bar = s.a.out.Bar(q, 8) + " "
+func (s *screen) phase(name string) string {
+	if s.a.out.Width < phaseWidth {
+		return ""
 	}
-	return fmt.Sprintf("%3d%% %s%s", int(q*100), bar, ui.Pad(ui.Bytes(f.done)+" / "+ui.Bytes(max(f.total, f.done)), 19, true))
+	return ui.Pad(s.a.out.Cut(name, 7), 7, false) + " "
+}
+
+// numbers is percent, bar, bytes, rate and remaining time. Percent stays
+// below 100 until the unit is done: estimates are estimates.
+func (s *screen) numbers(f flow, known bool) string {
+	bar, pct, bytes := "", "    ", ui.Bytes(f.done)
+	if known {
+		q := min(float64(f.done)/float64(f.total), 0.99)
+		pct, bytes = fmt.Sprintf("%3d%%", int(q*100)), ui.Share(f.done, max(f.total, f.done))
+		bar = s.a.out.Bar(q, 8)
+	}
+	line := pct + " "
+	if s.a.out.Width >= barWidth {
+		line += ui.Pad(bar, 8, false) + " "
+	}
+	line += ui.Pad(bytes, 12, true)
+	if s.a.out.Width >= rateWidth {
+		rate := ui.Rate(f.rate)
+		if f.stale {
+			rate = ""
+		}
+		line += "  " + ui.Pad(rate, 10, true)
+	}
+	if known && !f.stale {
+		line += "  " + ui.Pad(eta(f), 6, true)
+	}
+	return line
 }
 
 func eta(f flow) string {
@@ -219,20 +247,8 @@ func eta(f flow) string {
 	return ui.Clock(time.Duration(float64(f.total-f.done) / f.rate * float64(time.Second)))
 }
 
-func (s *screen) total(f flow, m moment) string {
-	line := ui.Pad(fmt.Sprintf("%d/%d", f.finished, f.units), 9, false) + " "
-	if f.allKnown {
-		line += s.share(f)
-	} else {
-		line += ui.Pad(ui.Bytes(f.done), 24, false)
-	}
-	line += "  " + ui.Pad(ui.Rate(f.rate), 11, true)
-	if f.allKnown {
-		line += "  " + eta(f)
-	}
-	if !m.progress.Started.IsZero() {
-		line += "  " + ui.Took(m.at.Sub(m.progress.Started)) + " so far"
-	}
+func (s *screen) total(f flow) string {
+	line := s.phase(fmt.Sprintf("%d/%d", f.finished, f.units)) + s.numbers(f, f.allKnown)
 	return strings.TrimRight(line, " ")
 }
 
@@ -248,6 +264,8 @@ func (s *screen) plain(m moment) {
 		switch {
 		case u.State == "running" && u.Phase != "":
 			t = u.Phase
+		case u.State == "done" && u.Bytes == 0:
+			t = "done in " + ui.Took(u.Took)
 		case u.State == "done":
 			t = fmt.Sprintf("done, %s in %s", ui.Bytes(u.Bytes), ui.Took(u.Took))
 		case u.State == "waiting":

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -40,10 +41,8 @@ func New(out, err io.Writer, getenv func(string) string) *Printer {
 	if f, ok := out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		p.Live = !dumb
 		p.resize(f)
-	} else if n := 0; true {
-		if _, err := fmt.Sscanf(getenv("COLUMNS"), "%d", &n); err == nil && n >= MinWidth && n <= 1000 {
-			p.Width = n
-		}
+	} else if n, err := strconv.Atoi(getenv("COLUMNS")); err == nil && n >= MinWidth && n <= 1000 {
+		p.Width = n
 	}
 	p.Colour = p.Live && getenv("NO_COLOR") == ""
 	p.ASCII = !utf8Locale(getenv)

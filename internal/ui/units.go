@@ -15,6 +15,23 @@ func Bytes(n int64) string {
 	return humanize.IBytes(uint64(n))
 }
 
+// Share is a part of a size in the unit of the whole: "1.3/3.0 GiB".
+func Share(done, total int64) string {
+	unit, names := int64(1), []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
+	i := 0
+	for total/unit >= 1024 && i < len(names)-1 {
+		unit, i = unit*1024, i+1
+	}
+	num := func(n int64) string {
+		v := float64(n) / float64(unit)
+		if v < 9.95 && unit > 1 {
+			return fmt.Sprintf("%.1f", v)
+		}
+		return fmt.Sprintf("%.0f", v)
+	}
+	return num(done) + "/" + num(total) + " " + names[i]
+}
+
 // Rate is bytes per second.
 func Rate(perSecond float64) string {
 	if perSecond <= 0 {
@@ -26,11 +43,13 @@ func Rate(perSecond float64) string {
 // Count is a number with thousands separated: "12,345".
 func Count(n int64) string { return humanize.Comma(n) }
 
-// Took is a duration as people say it: "0.4s", "36s", "2m31s", "3h05m".
+// Took is a duration as people say it: "42ms", "0.4s", "36s", "2m31s", "3h05m".
 func Took(d time.Duration) string {
 	switch {
 	case d < 0:
 		return "-"
+	case d > 0 && d < 100*time.Millisecond:
+		return fmt.Sprintf("%dms", max(1, d.Milliseconds()))
 	case d < 10*time.Second:
 		return fmt.Sprintf("%.1fs", d.Seconds())
 	case d < time.Minute:
@@ -50,6 +69,14 @@ func Clock(d time.Duration) string {
 		return fmt.Sprintf("%d:%02d:%02d", s/3600, s/60%60, s%60)
 	}
 	return fmt.Sprintf("%d:%02d", s/60, s%60)
+}
+
+// Ago is an age in a sentence: "just now", "3d ago".
+func Ago(d time.Duration) string {
+	if a := Age(d); a != "now" {
+		return a + " ago"
+	}
+	return "just now"
 }
 
 // Age is a coarse duration: "now", "4m", "3h", "12d", "2y".
