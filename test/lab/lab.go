@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -40,6 +41,7 @@ type Options struct {
 type Lab struct {
 	dir       string
 	temporary bool
+	saying    sync.Mutex // instances start at the same time
 	out       io.Writer
 }
 
@@ -104,7 +106,11 @@ func (l *Lab) path(elem ...string) string {
 	return filepath.Join(append([]string{l.dir}, elem...)...)
 }
 
-func (l *Lab) say(format string, args ...any) { fmt.Fprintf(l.out, format+"\n", args...) }
+func (l *Lab) say(format string, args ...any) {
+	l.saying.Lock()
+	defer l.saying.Unlock()
+	fmt.Fprintf(l.out, format+"\n", args...)
+}
 
 // bringUp does the work of Start under the lab's lock.
 func (l *Lab) bringUp(ctx context.Context, o Options) error {

@@ -70,10 +70,19 @@ func fill(t *testing.T, l *lab.Lab, seed int64) {
 	}
 }
 
-// TestJudge corrupts one object of every kind, one after the other: each time
-// the fingerprint must change.
-func TestJudge(t *testing.T) {
+// TestServer starts one server for all that is tried on Debian's version.
+func TestServer(t *testing.T) {
 	l, m, c := server(t, "")
+	for name, test := range map[string]func(*testing.T, *lab.Lab, engine.Member, *clientv3.Client){
+		"judge": testJudge, "wreck": testWreck, "closed": testServerIsClosed,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, l, m, c) })
+	}
+}
+
+// testJudge corrupts one object of every kind, one after the other: each time
+// the fingerprint must change.
+func testJudge(t *testing.T, l *lab.Lab, m engine.Member, c *clientv3.Client) {
 	ctx := t.Context()
 	fill(t, l, 11)
 	first, text := fingerprint(t, l)
@@ -190,9 +199,8 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// TestWreck wants every kind of line changed, deleted and added, and a second run to work.
-func TestWreck(t *testing.T) {
-	l, _, c := server(t, "")
+// testWreck wants every kind of line changed, deleted and added, and a second run to work.
+func testWreck(t *testing.T, l *lab.Lab, _ engine.Member, c *clientv3.Client) {
 	fill(t, l, 12)
 	_, before := fingerprint(t, l)
 	if err := l.Wreck(t.Context(), 3, "etcd"); err != nil {
@@ -280,10 +288,9 @@ func TestNewest(t *testing.T) {
 	}
 }
 
-// TestServerIsClosed: without a password and without TLS nothing is answered,
+// testServerIsClosed: without a password and without TLS nothing is answered,
 // and what a user of the lab is told to type works.
-func TestServerIsClosed(t *testing.T) {
-	l, m, _ := server(t, "")
+func testServerIsClosed(t *testing.T, l *lab.Lab, m engine.Member, _ *clientv3.Client) {
 	lines, err := l.Env()
 	if err != nil {
 		t.Fatal(err)

@@ -64,10 +64,19 @@ func fill(t *testing.T, l *lab.Lab, seed int64) {
 	}
 }
 
-// TestJudge corrupts one object of every kind, one after the other: each time
+// TestServer starts one server for all that is tried on it.
+func TestServer(t *testing.T) {
+	l, m, c := server(t)
+	for name, test := range map[string]func(*testing.T, *lab.Lab, engine.Member, *zk.Conn){
+		"judge": testJudge, "wreck": testWreck, "closed": testServerIsClosed,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, l, m, c) })
+	}
+}
+
+// testJudge corrupts one object of every kind, one after the other: each time
 // the fingerprint must change.
-func TestJudge(t *testing.T) {
-	l, _, c := server(t)
+func testJudge(t *testing.T, l *lab.Lab, _ engine.Member, c *zk.Conn) {
 	fill(t, l, 21)
 	first, text := fingerprint(t, l)
 	open := zk.WorldACL(zk.PermAll)
@@ -181,9 +190,8 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// TestWreck wants nodes and ACLs changed, nodes of every kind gone and new, and a second run to work.
-func TestWreck(t *testing.T) {
-	l, _, _ := server(t)
+// testWreck wants nodes and ACLs changed, nodes of every kind gone and new, and a second run to work.
+func testWreck(t *testing.T, l *lab.Lab, _ engine.Member, _ *zk.Conn) {
 	fill(t, l, 22)
 	_, before := fingerprint(t, l)
 	if err := l.Wreck(t.Context(), 5, "zookeeper"); err != nil {
@@ -232,9 +240,8 @@ func objects(text string) map[string]string {
 	return m
 }
 
-// TestServerIsClosed: only the super user reads what belongs to others.
-func TestServerIsClosed(t *testing.T) {
-	l, m, super := server(t)
+// testServerIsClosed: only the super user reads what belongs to others.
+func testServerIsClosed(t *testing.T, l *lab.Lab, m engine.Member, super *zk.Conn) {
 	fill(t, l, 23)
 	if _, _, err := super.Get("/acl/private"); err != nil {
 		t.Errorf("the super user: %v", err)
