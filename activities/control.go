@@ -38,6 +38,9 @@ type Control struct {
 	Keeper   *maintenance.Keeper
 	Paths    config.Paths
 	Log      *slog.Logger
+	// Attributes: the search attributes exist on this Temporal; set before the first poll.
+	Attributes bool
+	Namespace  string
 }
 
 // Survey says what there is: units, VMs, times, and the name of the new backup.
@@ -53,7 +56,12 @@ func (c *Control) Survey(ctx context.Context, in workflows.SurveyInput) (workflo
 	if len(units) == 0 {
 		return workflows.Survey{}, told(ctx, fmt.Errorf("the estate file lists no instance: %w", plugins.ErrConfig))
 	}
+	free, err := c.Store.Free()
+	if err != nil {
+		return workflows.Survey{}, told(ctx, err)
+	}
 	s := workflows.Survey{
+		Attributes: c.Attributes, Free: free,
 		Backup: manifest.Timestamp(in.Started), Installer: c.VM, Units: units, VMs: topology.VMs(units), HasSwitch: e.Switch != nil,
 		MaxMaintenance: time.Duration(e.Settings.MaxMaintenance), Parallel: e.Settings.Parallel,
 		Heartbeat: time.Duration(e.Settings.Heartbeat), VMLostAfter: time.Duration(e.Settings.VMLostAfter),

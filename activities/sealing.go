@@ -16,6 +16,7 @@ import (
 	"github.com/csobackup/cso_backupnrestore/internal/keys"
 	"github.com/csobackup/cso_backupnrestore/internal/manifest"
 	"github.com/csobackup/cso_backupnrestore/internal/problem"
+	"github.com/csobackup/cso_backupnrestore/internal/schedule"
 	"github.com/csobackup/cso_backupnrestore/internal/store"
 	"github.com/csobackup/cso_backupnrestore/plugins"
 	"github.com/csobackup/cso_backupnrestore/workflows"
@@ -264,6 +265,7 @@ func (c *Control) Notes(ctx context.Context) ([]workflows.VMNote, error) {
 	case s.Hold != nil:
 		note(plugins.Red, "%s of %s is held in maintenance: %s", s.Operation, s.Backup, s.Hold.Reason)
 	}
+	c.scheduleNotes(ctx, note)
 	free, err := c.Store.Free()
 	if err != nil {
 		note(plugins.Red, "store: %v", err)
@@ -271,6 +273,25 @@ func (c *Control) Notes(ctx context.Context) ([]workflows.VMNote, error) {
 		note(plugins.Amber, "only %d MiB are free in %s", free>>20, c.Paths.Root)
 	}
 	return out, nil
+}
+
+// scheduleNotes tells of runs that a schedule missed or skipped.
+func (c *Control) scheduleNotes(ctx context.Context, note func(plugins.Grade, string, ...any)) {
+	entries, err := schedule.List(c.Paths.Schedules())
+	if err != nil {
+		note(plugins.Amber, "schedules: %v", err)
+	}
+	for _, e := range entries {
+		s, err := schedule.Inspect(ctx, c.Client, e.Name)
+		switch {
+		case err != nil:
+			note(plugins.Amber, "schedule %s is not known to Temporal: restart the worker on the installer-vm to reconcile it", e.Name)
+		case s.Missed > 0:
+			note(plugins.Amber, "schedule %s: %d runs were missed while Temporal was away", e.Name, s.Missed)
+		case s.Skipped() > 0:
+			note(plugins.Amber, "schedule %s: %d runs were skipped because something else ran", e.Name, s.Skipped())
+		}
+	}
 }
 
 // lowSpace is where a store's free space becomes a finding, in bytes.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -205,6 +206,9 @@ func (v *VM) CompareUnit(ctx context.Context, in workflows.UnitInput) (workflows
 		diffs, err := s.Compare(ctx, run, r)
 		if err != nil {
 			return err
+		}
+		if a, ok := s.(plugins.AccountSwitcher); ok && in.DataOnly {
+			diffs = slices.DeleteFunc(diffs, func(d plugins.Difference) bool { return a.AccountArtifact(d.Artifact) })
 		}
 		out.Equal, out.Foreign = len(diffs) == 0, true
 		for _, d := range diffs {

@@ -82,7 +82,7 @@ func (v *VM) Health(ctx context.Context, u workflows.Unit) (workflows.UnitHealth
 		out.Grade, out.Reasons = string(plugins.Red), []string{short(err.Error())}
 		return out, nil
 	}
-	out.Grade, out.Version, out.Members, out.Reasons = string(h.Grade), h.Version, h.Members, bounded(h.Reasons)
+	out.Grade, out.Version, out.Members, out.Bytes, out.Reasons = string(h.Grade), h.Version, h.Members, h.Estimate, bounded(h.Reasons)
 	return out, nil
 }
 

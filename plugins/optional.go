@@ -39,8 +39,11 @@ type Plan struct {
 // AccountSwitcher is a session whose accounts (users, roles, grants) are
 // restored apart from the data, last, in one step.
 type AccountSwitcher interface {
+	// AccountArtifact says whether an artifact of this name holds accounts; before RestoreAccounts has run
+	// the proof of the data leaves it out.
+	AccountArtifact(name string) bool
 	// RestoreAccounts makes the accounts equal to the artifacts. The session's own account keeps
-	// working until the session is closed; Compare covers the accounts too once this has run.
+	// working until the session is closed.
 	RestoreAccounts(ctx context.Context, run Run, r ArtifactReader) (Report, error)
 }
 

@@ -72,7 +72,7 @@ type Session interface {
 	Restore(ctx context.Context, run Run, r ArtifactReader) (Report, error)
 	// Digest reads the live data and returns the digest each artifact would have, by artifact name.
 	Digest(ctx context.Context, run Run) (map[string]Digest, error)
-	// Compare reads the live data and says where it differs from the artifacts; empty means equal.
+	// Compare reads the live data and says where it differs from the artifacts, accounts included; empty means equal.
 	// What lapses with time compares equal when present or lawfully expired.
 	Compare(ctx context.Context, run Run, r ArtifactReader) ([]Difference, error)
 	Close() error

@@ -57,7 +57,7 @@ func control(w worker.Worker, c *activities.Control) {
 	for name, f := range map[string]any{
 		"Survey": c.Survey, "Fence": c.Fence, "Held": c.Held, "Mark": c.Mark, "EnterMaintenance": c.EnterMaintenance,
 		"ExitMaintenance": c.ExitMaintenance, "Cleanup": c.Cleanup, "Holder": c.Holder, "OpenBackup": c.OpenBackup,
-		"VerifyStored": c.VerifyStored, "Seal": c.Seal, "Notes": c.Notes,
+		"VerifyStored": c.VerifyStored, "Seal": c.Seal, "Notes": c.Notes, "WatchVMs": c.WatchVMs,
 	} {
 		w.RegisterActivityWithOptions(f, activity.RegisterOptions{Name: name})
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/csobackup/cso_backupnrestore/internal/maintenance"
 	"github.com/csobackup/cso_backupnrestore/internal/pins"
 	"github.com/csobackup/cso_backupnrestore/internal/pki"
+	"github.com/csobackup/cso_backupnrestore/internal/schedule"
 	"github.com/csobackup/cso_backupnrestore/internal/store"
 	"github.com/csobackup/cso_backupnrestore/plugins"
 	"github.com/csobackup/cso_backupnrestore/workflows"
@@ -207,8 +208,14 @@ func (w *Worker) startControl(ctx context.Context) error {
 	if err := replayable(ctx, c); err != nil {
 		return err
 	}
+	w.control.Namespace = namespace
 	if err := attributes(ctx, c, namespace); err != nil {
 		w.Log.Warn("the Web UI will show fewer columns", "err", err)
+	} else {
+		w.control.Attributes = true
+	}
+	if err := w.schedules(ctx, c); err != nil {
+		w.Log.Warn("schedules could not be reconciled with their files; this is tried again at the next start", "err", err)
 	}
 	x := worker.New(c, workflows.ControlQueue, w.options(false))
 	Workflows(x)
@@ -219,6 +226,21 @@ func (w *Worker) startControl(ctx context.Context) error {
 	l := worker.New(c, workflows.LeaseQueue, w.options(true))
 	lease(l, w.control)
 	return w.start(l)
+}
+
+// schedules makes Temporal's schedules equal to the files, pauses included.
+func (w *Worker) schedules(ctx context.Context, c client.Client) error {
+	zone, err := schedule.Zone(os.Getenv)
+	if err != nil {
+		return err
+	}
+	ctx, done := context.WithTimeout(ctx, time.Minute)
+	defer done()
+	ch, err := schedule.Reconcile(ctx, c, w.Paths.Schedules(), zone)
+	if n := len(ch.Created) + len(ch.Updated) + len(ch.Deleted); n > 0 {
+		w.Log.Info("schedules reconciled", "created", ch.Created, "updated", ch.Updated, "deleted", ch.Deleted)
+	}
+	return err
 }
 
 func (w *Worker) options(activitiesOnly bool) worker.Options {

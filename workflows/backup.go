@@ -28,9 +28,6 @@ func Backup(ctx workflow.Context, in BackupInput) (Result, error) {
 	if _, err := r.fence(ctx, false); err != nil {
 		return Result{}, r.abandon(ctx, err)
 	}
-	if err := r.stability(ctx, r.survey.Units, false, false); err != nil {
-		return Result{}, r.abandon(ctx, err)
-	}
 	p := protection{
 		ref: r.survey.Backup, op: plugins.OpBackup, units: r.survey.Units, trigger: in.Trigger, started: r.progress.Started,
 		maintenance: in.Maintenance, asked: in.Maintenance, max: r.survey.MaxMaintenance,

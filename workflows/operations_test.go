@@ -85,6 +85,17 @@ func TestBackup_maintenanceCannotBeLeft(t *testing.T) {
 	}
 }
 
+// TestBackup_vmLost: a VM whose worker falls silent ends the run, whatever its units do.
+func TestBackup_vmLost(t *testing.T) {
+	w := newWorld()
+	w.failing["WatchVMs"], w.code = 1, problem.Unreachable
+	w.stall = "Copy"
+	_, err := w.play(t, Backup, BackupInput{Name: "MAR09", Maintenance: true})
+	if code(err) != problem.Unreachable || w.maintenance || len(w.sealed) > 0 || w.outcome != "failed" {
+		t.Errorf("error %v, maintenance %v, sealed %v, outcome %q", err, w.maintenance, w.sealed, w.outcome)
+	}
+}
+
 func TestBackup_pinLost(t *testing.T) {
 	w := newWorld()
 	w.failing["Copy"], w.code = 1, pinLost

@@ -53,6 +53,11 @@ func (r *run) copyAll(ctx workflow.Context, p protection) ([]UnitResult, []SealU
 			return nil, nil, err
 		}
 	}
+	if p.op == plugins.OpBackup {
+		if err := r.stability(ctx, p.units, false, false); err != nil {
+			return nil, nil, err
+		}
+	}
 	if err := r.hooks(ctx, p.units, p.op, p.ref, false); err != nil {
 		return nil, nil, err
 	}

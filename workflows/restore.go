@@ -159,7 +159,7 @@ func (r *run) write(ctx workflow.Context, w *work) error {
 		}
 	}
 	all := slices.Concat(data...)
-	if err := r.prove(ctx, w, all); err != nil {
+	if err := r.prove(ctx, w, all, true); err != nil {
 		return err
 	}
 	r.phase(ctx, "accounts")
@@ -174,7 +174,7 @@ func (r *run) write(ctx workflow.Context, w *work) error {
 			return err
 		}
 	}
-	return r.prove(ctx, w, last)
+	return r.prove(ctx, w, slices.Concat(all, last), false)
 }
 
 // writeGroup restores units in parallel.
@@ -204,8 +204,9 @@ func (r *run) writeGroup(ctx workflow.Context, w *work, units []Unit) error {
 }
 
 // prove compares live data with the backup; what somebody else has written
-// since is repaired, a few times, then named.
-func (r *run) prove(ctx workflow.Context, w *work, units []Unit) error {
+// since is repaired, a few times, then named. With dataOnly accounts are left
+// out, because they have not been switched yet.
+func (r *run) prove(ctx workflow.Context, w *work, units []Unit, dataOnly bool) error {
 	if len(units) == 0 {
 		return nil
 	}
@@ -215,6 +216,7 @@ func (r *run) prove(ctx workflow.Context, w *work, units []Unit) error {
 			var c CompareResult
 			l.ActivityID = r.id("digest", u)
 			in := r.input(u, w.op, w.source, w.options)
+			in.DataOnly = dataOnly
 			if err := workflow.ExecuteActivity(r.onVM(ctx, u.VM, l.ActivityID), "CompareUnit", in).Get(ctx, &c); err != nil {
 				return err
 			}

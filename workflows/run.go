@@ -3,6 +3,7 @@ package workflows
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -38,8 +39,23 @@ func begin(ctx workflow.Context, operation, backup string) (*run, error) {
 func (r *run) phase(ctx workflow.Context, name string) {
 	r.progress.Phase, r.progress.Since = name, workflow.Now(ctx)
 	r.progress.Phases = append(r.progress.Phases, PhaseMark{Name: name, At: r.progress.Since})
+	r.show(ctx)
 	workflow.SetCurrentDetails(ctx, fmt.Sprintf("**%s** `%s`: %s", r.progress.Operation, r.progress.Backup, name))
 	workflow.GetLogger(ctx).Info("phase", "operation", r.progress.Operation, "backup", r.progress.Backup, "phase", name)
+}
+
+// show writes the search attributes of the Web UI's list, where they exist.
+func (r *run) show(ctx workflow.Context) {
+	if !r.survey.Attributes {
+		return
+	}
+	err := workflow.UpsertTypedSearchAttributes(ctx,
+		temporal.NewSearchAttributeKeyKeyword(AttrPhase).ValueSet(r.progress.Phase),
+		temporal.NewSearchAttributeKeyKeyword(AttrBackup).ValueSet(r.progress.Backup),
+		temporal.NewSearchAttributeKeyBool(AttrMaintenance).ValueSet(r.progress.Maintenance == "on"))
+	if err != nil {
+		workflow.GetLogger(ctx).Warn("search attributes", "err", err)
+	}
 }
 
 func (r *run) warn(format string, args ...any) {
@@ -126,9 +142,12 @@ func (r *run) stability(ctx workflow.Context, units []Unit, mayBeSick, toBeResto
 		futures[i] = workflow.ExecuteActivity(onCtl(ctx, u.VM, "health of "+u.String()), "Health", u)
 	}
 	var sick []string
+	var estimate int64
 	for i, f := range futures {
 		var h UnitHealth
 		err := f.Get(ctx, &h)
+		r.line(units[i]).Estimate = h.Bytes
+		estimate += h.Bytes
 		switch {
 		case err != nil && ctx.Err() != nil:
 			return err
@@ -147,6 +166,9 @@ func (r *run) stability(ctx workflow.Context, units []Unit, mayBeSick, toBeResto
 		}
 	}
 	if len(sick) == 0 {
+		if estimate > r.survey.Free && !toBeRestored {
+			r.warn("about %d MiB are to be read and %d MiB are free in the store", estimate>>20, r.survey.Free>>20)
+		}
 		return nil
 	}
 	if mayBeSick {
@@ -193,6 +215,9 @@ func (r *run) each(ctx workflow.Context, units []Unit, phase string, do func(wor
 		p := r.line(u)
 		p.State, p.Phase = "waiting", phase
 	}
+	ctx, stop := workflow.WithCancel(ctx)
+	defer stop()
+	lost := r.watch(ctx, units, stop)
 	wg := workflow.NewWaitGroup(ctx)
 	var first error
 	for _, u := range units {
@@ -216,7 +241,34 @@ func (r *run) each(ctx workflow.Context, units []Unit, phase string, do func(wor
 		})
 	}
 	wg.Wait(ctx)
+	if err := lost(); err != nil {
+		return err
+	}
 	return first
+}
+
+// watch cancels a group of transfers when the worker of one of their VMs has
+// been silent for too long. The function it returns ends the watch and says
+// whether that happened.
+func (r *run) watch(ctx workflow.Context, units []Unit, stop workflow.CancelFunc) func() error {
+	wctx, end := workflow.NewDisconnectedContext(ctx)
+	var vms []string
+	for _, u := range units {
+		if !slices.Contains(vms, u.VM) {
+			vms = append(vms, u.VM)
+		}
+	}
+	r.serial++
+	in := WatchInput{VMs: vms, LostAfter: r.survey.VMLostAfter, Heartbeat: r.survey.Heartbeat}
+	f := workflow.ExecuteActivity(r.onControlLong(wctx, "watch-vms#"+strconv.Itoa(r.serial)), "WatchVMs", in)
+	var lost error
+	workflow.Go(wctx, func(ctx workflow.Context) {
+		if err := f.Get(ctx, nil); err != nil && !cancelled(err) {
+			lost = err
+			stop()
+		}
+	})
+	return func() error { end(); return lost }
 }
 
 func firstOf(first, err error) error {

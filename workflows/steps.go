@@ -31,6 +31,8 @@ type Survey struct {
 	Units          []Unit        `json:"units"`
 	VMs            []string      `json:"vms"`
 	HasSwitch      bool          `json:"hasSwitch"`
+	Attributes     bool          `json:"attributes"` // the search attributes exist on this Temporal
+	Free           int64         `json:"free"`       // bytes free in the store
 	MaxMaintenance time.Duration `json:"maxMaintenance"`
 	Parallel       int           `json:"parallel"`
 	Heartbeat      time.Duration `json:"heartbeat"`
@@ -64,8 +66,9 @@ type UnitInput struct {
 	Options   map[string]string `json:"options,omitempty"`
 	Parallel  int               `json:"parallel"`
 	Heartbeat time.Duration     `json:"heartbeat"`
-	Pinned    string            `json:"pinned,omitempty"` // id of the pin to copy from
-	Post      bool              `json:"post,omitempty"`   // Hook: PostHook instead of PreHook
+	Pinned    string            `json:"pinned,omitempty"`   // id of the pin to copy from
+	Post      bool              `json:"post,omitempty"`     // Hook: PostHook instead of PreHook
+	DataOnly  bool              `json:"dataOnly,omitempty"` // CompareUnit: accounts are not switched yet
 }
 
 // PinResult describes a pin; an empty ID means that the unit cannot be pinned.
@@ -104,6 +107,13 @@ type LeaveResult struct {
 // HoldInput keeps the maintenance lease.
 type HoldInput struct {
 	Claim     epoch.Claim   `json:"claim"`
+	Heartbeat time.Duration `json:"heartbeat"`
+}
+
+// WatchInput asks to be told when a VM's worker has been silent for too long.
+type WatchInput struct {
+	VMs       []string      `json:"vms"`
+	LostAfter time.Duration `json:"lostAfter"`
 	Heartbeat time.Duration `json:"heartbeat"`
 }
 

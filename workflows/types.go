@@ -143,6 +143,7 @@ type UnitHealth struct {
 	Reasons []string `json:"reasons,omitempty"`
 	Version string   `json:"version,omitempty"`
 	Members int      `json:"members"`
+	Bytes   int64    `json:"bytes,omitempty"` // what a backup would read, roughly
 }
 
 // VMHealth is the health of one VM's worker.

@@ -38,6 +38,7 @@ type world struct {
 	foreign     int // how many comparisons see somebody else's writes
 	unpinnable  string
 	gap         bool
+	stall       string // step that lasts until it is cancelled
 }
 
 func newWorld() *world {
@@ -69,7 +70,7 @@ func (w *world) register(env *testsuite.TestWorkflowEnvironment) {
 	add("Survey", func(_ context.Context, in SurveyInput) (Survey, error) {
 		unlock, err := lock("Survey")
 		defer unlock()
-		s := Survey{Installer: "vm1", Units: w.units, VMs: []string{"vm1", "vm2"}, HasSwitch: true, MaxMaintenance: time.Minute, Parallel: 2, Heartbeat: time.Minute}
+		s := Survey{Installer: "vm1", Units: w.units, VMs: []string{"vm1", "vm2"}, HasSwitch: true, MaxMaintenance: time.Minute, Parallel: 2, Heartbeat: time.Minute, Free: 1 << 40}
 		s.Backup = "2026-01-02T03-04-05Z"
 		if in.Name != "" {
 			s.Backup = in.Name + "/" + s.Backup
@@ -115,7 +116,11 @@ func (w *world) register(env *testsuite.TestWorkflowEnvironment) {
 		}
 		return PinResult{ID: "pin-" + in.Unit.String(), At: time.Now()}, err
 	})
-	add("Copy", func(_ context.Context, in UnitInput) (UnitResult, error) {
+	add("Copy", func(ctx context.Context, in UnitInput) (UnitResult, error) {
+		if w.stall == "Copy" {
+			<-ctx.Done()
+			return UnitResult{}, temporal.NewCanceledError()
+		}
 		unlock, err := lock("Copy")
 		defer unlock()
 		if in.Pinned == "" && !w.maintenance {
@@ -222,6 +227,15 @@ func (w *world) register(env *testsuite.TestWorkflowEnvironment) {
 		return err
 	})
 	add("Held", func(context.Context, ResolveInput) (FenceResult, error) { return w.adopt, nil })
+	add("WatchVMs", func(ctx context.Context, _ WatchInput) error {
+		unlock, err := lock("WatchVMs")
+		unlock()
+		if err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return temporal.NewCanceledError()
+	})
 	add("Holder", func(context.Context) (Progress, error) { return Progress{Operation: "restore", Phase: "copy"}, nil })
 	add("Notes", func(context.Context) ([]VMNote, error) { return nil, nil })
 }

@@ -90,6 +90,9 @@ func (s *session) Restore(ctx context.Context, run plugins.Run, r plugins.Artifa
 	return s.restore(ctx, run, r, true, false)
 }
 
+// AccountArtifact is true for the one artifact of accounts.
+func (s *session) AccountArtifact(name string) bool { return name == accountsArtifact }
+
 // RestoreAccounts makes the accounts equal.
 func (s *session) RestoreAccounts(ctx context.Context, run plugins.Run, r plugins.ArtifactReader) (plugins.Report, error) {
 	return s.restore(ctx, run, r, false, true)

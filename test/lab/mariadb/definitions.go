@@ -10,9 +10,10 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// userSchemas is the condition that leaves the server's own schemas out.
+// userSchemas is the condition that leaves the server's own schemas out, and
+// the one in which the product keeps which run wrote last: it is not content.
 func userSchemas(column string) string {
-	return column + " NOT IN ('information_schema','mysql','performance_schema','sys')"
+	return column + " NOT IN ('information_schema','mysql','performance_schema','sys','_cso_backup')"
 }
 
 // object is a schema and a name in it, with what else a query gave.

@@ -147,7 +147,7 @@ var elsewhere = []string{"MRG_MyISAM", "FEDERATED", "CONNECT", "SPIDER", "SPHINX
 // contents hashes the rows of all tables, two at a time.
 func contents(ctx context.Context, db *sql.DB, c *sql.Conn, out *lines) error {
 	var tables []content
-	err := records(ctx, c, "SELECT table_schema, table_name, engine FROM information_schema.tables WHERE table_type IN ('BASE TABLE','SYSTEM VERSIONED') AND table_schema NOT IN ('information_schema','performance_schema','sys')",
+	err := records(ctx, c, "SELECT table_schema, table_name, engine FROM information_schema.tables WHERE table_type IN ('BASE TABLE','SYSTEM VERSIONED') AND table_schema NOT IN ('information_schema','performance_schema','sys','_cso_backup')",
 		func(v []sql.RawBytes) error {
 			t := content{string(v[0]), string(v[1])}
 			if slices.Contains(elsewhere, string(v[2])) || (t.schema == "mysql" && slices.Contains(handledTables, t.name)) {
