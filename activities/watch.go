@@ -17,6 +17,9 @@ import (
 // minute, so LostAfter must be well above that.
 const lookEvery = 5 * time.Second
 
+// endEvery is how often it looks whether the run is over.
+const endEvery = 200 * time.Millisecond
+
 // WatchVMs returns only when a VM's worker has not polled its control queue
 // for LostAfter. One activity for the whole time keeps the history small,
 // which a ping every 30 s would not.
@@ -27,14 +30,21 @@ func (c *Control) WatchVMs(ctx context.Context, in workflows.WatchInput) error {
 		seen[vm] = start
 	}
 	err := beat.Run(ctx, c.Client, beat.For(in.Heartbeat), func() any { return workflows.Beat{Phase: "watching", At: time.Now().UTC()} }, func(ctx context.Context) error {
-		tick := time.NewTicker(lookEvery)
+		tick := time.NewTicker(endEvery)
 		defer tick.Stop()
-		for {
+		for looked := start; ; {
 			select {
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			case <-tick.C:
 			}
+			if s, err := c.Journal.Read(); err == nil && (s.Claim != in.Claim || s.Closed || s.Hold != nil) {
+				return nil
+			}
+			if time.Since(looked) < lookEvery {
+				continue
+			}
+			looked = time.Now()
 			for _, vm := range in.VMs {
 				if last, ok := c.lastPoll(ctx, vm); ok && last.After(seen[vm]) {
 					seen[vm] = last

@@ -57,6 +57,11 @@ func (r *run) leave(ctx workflow.Context) error {
 
 // drop ends the holder; maintenance has been left, or stays on purpose.
 func (r *run) drop(ctx workflow.Context) {
+	if r.watcher != nil {
+		r.unwatch()
+		_ = r.watcher.Get(ctx, nil)
+		r.watcher = nil
+	}
 	if r.lease.holder == nil {
 		return
 	}

@@ -3,7 +3,6 @@ package workflows
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
@@ -25,6 +24,10 @@ type run struct {
 	adopted  []string // units half written by a held run that this one took over
 	serial   int      // makes activity IDs unique
 	lease    lease
+	watcher  workflow.Future
+	unwatch  workflow.CancelFunc
+	group    workflow.CancelFunc // of the transfers that run now
+	lost     error               // a VM fell silent
 }
 
 // begin answers queries from the first moment on.
@@ -115,6 +118,7 @@ func (r *run) fence(ctx workflow.Context, repairs bool) (FenceResult, error) {
 		return f, err
 	}
 	r.claim, r.progress.Epoch, r.adopted = f.Claim, f.Claim.Epoch, f.Written
+	r.watch(ctx)
 	futures := make([]workflow.Future, len(r.survey.VMs))
 	for i, vm := range r.survey.VMs {
 		futures[i] = workflow.ExecuteActivity(onCtl(ctx, vm, "end attempts of older epochs"), "Quiet", f.Claim)
@@ -217,7 +221,10 @@ func (r *run) each(ctx workflow.Context, units []Unit, phase string, do func(wor
 	}
 	ctx, stop := workflow.WithCancel(ctx)
 	defer stop()
-	lost := r.watch(ctx, units, stop)
+	r.group = stop
+	if r.lost != nil {
+		return r.lost
+	}
 	wg := workflow.NewWaitGroup(ctx)
 	var first error
 	for _, u := range units {
@@ -241,34 +248,26 @@ func (r *run) each(ctx workflow.Context, units []Unit, phase string, do func(wor
 		})
 	}
 	wg.Wait(ctx)
-	if err := lost(); err != nil {
-		return err
+	if r.lost != nil {
+		return r.lost
 	}
 	return first
 }
 
-// watch cancels a group of transfers when the worker of one of their VMs has
-// been silent for too long. The function it returns ends the watch and says
-// whether that happened.
-func (r *run) watch(ctx workflow.Context, units []Unit, stop workflow.CancelFunc) func() error {
-	wctx, end := workflow.NewDisconnectedContext(ctx)
-	var vms []string
-	for _, u := range units {
-		if !slices.Contains(vms, u.VM) {
-			vms = append(vms, u.VM)
-		}
-	}
-	r.serial++
-	in := WatchInput{VMs: vms, LostAfter: r.survey.VMLostAfter, Heartbeat: r.survey.Heartbeat}
-	f := workflow.ExecuteActivity(r.onControlLong(wctx, "watch-vms#"+strconv.Itoa(r.serial)), "WatchVMs", in)
-	var lost error
-	workflow.Go(wctx, func(ctx workflow.Context) {
-		if err := f.Get(ctx, nil); err != nil && !cancelled(err) {
-			lost = err
-			stop()
+// watch cancels the transfers of this run when the worker of a VM has been
+// silent for too long. It ends when the journal of the run is closed.
+func (r *run) watch(ctx workflow.Context) {
+	ctx, r.unwatch = workflow.NewDisconnectedContext(ctx)
+	in := WatchInput{Claim: r.claim, VMs: r.survey.VMs, LostAfter: r.survey.VMLostAfter, Heartbeat: r.survey.Heartbeat}
+	r.watcher = workflow.ExecuteActivity(r.onControlLong(ctx, "watch-vms"), "WatchVMs", in)
+	workflow.Go(ctx, func(ctx workflow.Context) {
+		if err := r.watcher.Get(ctx, nil); err != nil && !cancelled(err) {
+			r.lost = err
+			if r.group != nil {
+				r.group()
+			}
 		}
 	})
-	return func() error { end(); return lost }
 }
 
 func firstOf(first, err error) error {

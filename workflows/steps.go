@@ -112,6 +112,7 @@ type HoldInput struct {
 
 // WatchInput asks to be told when a VM's worker has been silent for too long.
 type WatchInput struct {
+	Claim     epoch.Claim   `json:"claim"`
 	VMs       []string      `json:"vms"`
 	LostAfter time.Duration `json:"lostAfter"`
 	Heartbeat time.Duration `json:"heartbeat"`

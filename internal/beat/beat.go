@@ -54,11 +54,24 @@ func Run(ctx context.Context, c client.Client, o Options, detail func() any, wor
 	wg.Wait()
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(cause, context.Canceled) {
 		if errors.Is(cause, ErrCancelled) {
-			return temporal.NewCanceledError()
+			return report(ctx, c, token)
 		}
 		return fmt.Errorf("%w (%w)", err, cause)
 	}
 	return err
+}
+
+// report tells the server that the attempt has stopped as asked. The SDK
+// takes a cancellation only from an activity whose heartbeat it sent itself
+// (else it becomes "unexpected activity cancel error", measured), so the
+// answer is given here and the SDK is told that it was.
+func report(ctx context.Context, c client.Client, token []byte) error {
+	ctx, done := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer done()
+	if err := c.CompleteActivity(ctx, token, nil, temporal.NewCanceledError()); err != nil {
+		return fmt.Errorf("report the cancellation: %w", err)
+	}
+	return activity.ErrResultPending
 }
 
 func beat(ctx context.Context, c client.Client, token []byte, o Options, detail func() any, stop <-chan struct{}, cancel context.CancelCauseFunc) {
