@@ -26,6 +26,9 @@ type content struct {
 // wrecked nor judged.
 const bookkeeping = "/cso-backup/"
 
+// bookkeepingLeases is the upper half of the ids of the product's own leases, which hold no data.
+const bookkeepingLeases = 0x63736f62
+
 // makeContent gives equal content for equal seeds.
 func makeContent(seed int64, size string) content {
 	r := rand.New(rand.NewPCG(uint64(seed), 0xe7cd))

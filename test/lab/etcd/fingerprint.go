@@ -124,6 +124,9 @@ func leaseLines(ctx context.Context, c *clientv3.Client) ([]string, error) {
 	}
 	var lines []string
 	for _, l := range leases.Leases {
+		if int64(l.ID)>>32 == bookkeepingLeases {
+			continue
+		}
 		t, err := c.TimeToLive(ctx, l.ID, clientv3.WithAttachedKeys())
 		if err != nil {
 			return nil, fmt.Errorf("read lease %x: %w", l.ID, err)
