@@ -34,7 +34,8 @@ type applier struct {
 	changed bool
 	padded  bool
 
-	conflict string // what somebody else changed
+	conflict  string // what somebody else changed
+	disturbed bool   // and went on doing so until the end
 }
 
 func (a *applier) claim(ctx context.Context, m plugins.Member) error {
@@ -89,7 +90,7 @@ func (a *applier) structure(ctx context.Context, d *delta, live *tree, sp *spool
 	var buf []byte
 	err := a.send(ctx, func(yield func(change, error) bool) {
 		for _, p := range d.gone {
-			if !yield(one(p, zkwire.Delete(p, live.ephemerals[p].Version), 0), nil) {
+			if !yield(one(p, zkwire.Delete(p, -1), 0), nil) {
 				return
 			}
 		}
@@ -97,7 +98,7 @@ func (a *applier) structure(ctx context.Context, d *delta, live *tree, sp *spool
 			return
 		}
 		for _, w := range merge(d.add, d.set) {
-			data, err := sp.Get(w.data, buf)
+			data, err := sp.Get(w.data, &buf)
 			if err != nil {
 				yield(change{}, err)
 				return
@@ -119,7 +120,7 @@ func removals(nodes []*node, yield func(change, error) bool) bool {
 	nodes = slices.Clone(nodes)
 	slices.SortFunc(nodes, func(a, b *node) int { return strings.Compare(b.path, a.path) })
 	for _, n := range nodes {
-		if !yield(one(n.path, zkwire.Delete(n.path, n.stat.Version), 0), nil) {
+		if !yield(one(n.path, zkwire.Delete(n.path, -1), 0), nil) {
 			return false
 		}
 	}
@@ -145,10 +146,10 @@ func (w wanted) changes(acl []zkwire.ACL, data []byte) []change {
 		} else if data == nil {
 			data = []byte{}
 		}
-		out = append(out, one(w.path, zkwire.SetData(w.path, data, w.live.stat.Version), size))
+		out = append(out, one(w.path, zkwire.SetData(w.path, data, -1), size))
 	}
 	if w.setACL {
-		c := one(w.path, zkwire.SetACL(w.path, acl, w.live.stat.Aversion), int64(len(w.path)))
+		c := one(w.path, zkwire.SetACL(w.path, acl, w.live.stat.aversion), int64(len(w.path)))
 		c.single = true
 		out = append(out, c)
 	}

@@ -200,11 +200,11 @@ func (b *stored) snapshot(dir string, zxid int64, rep *plugins.Report) error {
 			n := zkfile.Node{Path: w.path, Data: []byte{}, ACL: fixed[w.path], Cversion: -1}
 			if n.ACL == nil {
 				st := b.stats[w.path]
-				data, err := b.spool.Get(w.data, buf)
+				data, err := b.spool.Get(w.data, &buf)
 				if err != nil {
 					return err
 				}
-				n = zkfile.Node{Path: w.path, Data: data, ACL: b.acls.list[w.acl], Owner: zkfile.Owner(w.kind.container, w.kind.ttl),
+				n = zkfile.Node{Path: w.path, Data: data, ACL: b.acls.list[w.acl], Owner: zkfile.Owner(w.kind == container, max(0, int64(w.kind))),
 					Czxid: st.czxid, Mzxid: st.mzxid, Pzxid: st.pzxid, Ctime: st.ctime, Mtime: st.mtime,
 					Version: st.version, Aversion: st.aversion, Cversion: int32(st.creates)}
 				switch {

@@ -42,7 +42,7 @@ func (s *session) Compare(ctx context.Context, run plugins.Run, r plugins.Artifa
 	}
 	groups := map[group][]string{}
 	put := func(artifact, kind, p string, zxid int64) {
-		g := group{artifact, kind, restored && zxid > last}
+		g := group{artifact, kind, restored && (last.Disturbed || zxid > last.Zxid)}
 		groups[g] = append(groups[g], p)
 	}
 	lapsed := map[string]bool{}
@@ -57,23 +57,23 @@ func (s *session) Compare(ctx context.Context, run plugins.Run, r plugins.Artifa
 		}
 	}
 	for _, w := range d.set {
-		zxid := w.live.stat.Mzxid
+		zxid := w.live.stat.mzxid
 		if !w.setData {
 			// No transaction number tells of an access list alone. But the restore ended only after it
 			// had read every one of them as it should be, or after somebody else was seen to write.
-			zxid = last + 1
+			zxid = last.Zxid + 1
 		}
 		put(treeName, "changed", w.path, zxid)
 	}
 	for _, n := range d.first {
-		put(kindsName, "changed", n.path, n.stat.Czxid)
+		put(kindsName, "changed", n.path, n.stat.czxid)
 	}
 	for _, n := range d.extra {
-		put(treeName, "extra", n.path, n.stat.Czxid)
+		put(treeName, "extra", n.path, n.stat.czxid)
 	}
 	able, _ := affordable(d.pads)
 	for _, p := range able {
-		put(statsName, "changed", p.path, live.nodes[p.path].stat.Czxid)
+		put(statsName, "changed", p.path, live.nodes[p.path].stat.czxid)
 	}
 	var out []plugins.Difference
 	for _, a := range []string{treeName, kindsName, statsName} {
@@ -93,7 +93,7 @@ func (t *tree) lost(p string) int64 {
 	for p != "/" {
 		p = path.Dir(p)
 		if n := t.nodes[p]; n != nil {
-			return n.stat.Pzxid
+			return n.stat.pzxid
 		}
 	}
 	return 0

@@ -18,7 +18,7 @@ import (
 // wanted is a znode of the backup that differs from the live one.
 type wanted struct {
 	path string
-	acl  int // index in the live tree's table
+	acl  int32 // index in the live tree's table
 	null bool
 	data spool.Ref
 	kind kind
@@ -62,6 +62,7 @@ func (s *session) compare(ctx context.Context, r plugins.ArtifactReader, live *t
 	d := &delta{fresh: map[string]bool{}}
 	has := func(p string) bool { return d.has(live, p) }
 	recreated := map[string]bool{}
+	var buf []byte
 	err = each(ctx, r, treeName, func(k, v []byte) error {
 		w := wanted{path: string(k)}
 		if err := checkPath(w.path, has); err != nil {
@@ -95,7 +96,7 @@ func (s *session) compare(ctx context.Context, r plugins.ArtifactReader, live *t
 		if w.live != nil {
 			w.setACL = w.live.acl != w.acl
 			if !masked(w.path) {
-				now, err := live.spool.Get(w.live.data, nil)
+				now, err := live.spool.Get(w.live.data, &buf)
 				if err != nil {
 					return err
 				}
@@ -174,14 +175,14 @@ func (d *delta) counters(ctx context.Context, r plugins.ArtifactReader, live *tr
 		if err != nil || !d.has(live, string(k)) {
 			return fmt.Errorf("record %q of %s: %w", k, statsName, plugins.ErrCorrupt)
 		}
-		if n := live.nodes[string(k)]; n != nil && n.stat.Creates() < st.creates {
-			d.pads = append(d.pads, padding{path: n.path, have: n.stat.Creates(), want: st.creates})
+		if n := live.nodes[string(k)]; n != nil && n.stat.creates < st.creates {
+			d.pads = append(d.pads, padding{path: n.path, have: n.stat.creates, want: st.creates})
 		}
 		return nil
 	})
 }
 
-func lapses(k kind) bool { return k.container || k.ttl > 0 }
+func lapses(k kind) bool { return k != 0 }
 
 // each reads an artifact to its end.
 func each(ctx context.Context, r plugins.ArtifactReader, name string, f func(k, v []byte) error) error {
@@ -223,8 +224,8 @@ func loadKinds(ctx context.Context, r plugins.ArtifactReader) (map[string]kind, 
 			if err != nil || n <= 0 {
 				return fmt.Errorf("record %q of %s: %w", k, kindsName, plugins.ErrCorrupt)
 			}
-			x.ttl = n
-		} else if x.container = string(v) == "container"; !x.container {
+			x = kind(n)
+		} else if x = container; string(v) != "container" {
 			return fmt.Errorf("record %q of %s: %w", k, kindsName, plugins.ErrCorrupt)
 		}
 		out[string(k)] = x

@@ -20,9 +20,9 @@ func (s *session) learn(ctx context.Context, t *tree) {
 	}
 	for try := 0; ; try++ {
 		last, err := zkfile.Read(snaps, logs, func(n zkfile.Node) error {
-			if x := t.nodes[n.Path]; x != nil && x.stat.Czxid == n.Czxid {
+			if x := t.nodes[n.Path]; x != nil && x.stat.czxid == n.Czxid {
 				x.learnt(n.Owner)
-				if x.acl == unknownACL && x.stat.Aversion == n.Aversion {
+				if x.acl == unknownACL && x.stat.aversion == n.Aversion {
 					x.acl = t.acls.add(n.ACL)
 				}
 			}
@@ -31,12 +31,12 @@ func (s *session) learn(ctx context.Context, t *tree) {
 			x := t.nodes[e.Path]
 			switch {
 			case x == nil:
-			case e.Create && x.stat.Czxid == e.Zxid:
+			case e.Create && x.stat.czxid == e.Zxid:
 				x.learnt(e.Owner)
-				if x.acl == unknownACL && x.stat.Aversion == 0 {
+				if x.acl == unknownACL && x.stat.aversion == 0 {
 					x.acl = t.acls.add(e.ACL)
 				}
-			case !e.Create && x.acl == unknownACL && e.Zxid > x.stat.Czxid && x.stat.Aversion == e.Aversion:
+			case !e.Create && x.acl == unknownACL && e.Zxid > x.stat.czxid && x.stat.aversion == e.Aversion:
 				x.acl = t.acls.add(e.ACL)
 			}
 			return ctx.Err()
@@ -46,7 +46,7 @@ func (s *session) learn(ctx context.Context, t *tree) {
 		for _, n := range t.nodes {
 			if !n.typed {
 				t.kindsKnown = false
-				newest = max(newest, n.stat.Czxid)
+				newest = max(newest, n.stat.czxid)
 			}
 		}
 		// A follower may apply a transaction a moment before it has it in its log.
@@ -65,7 +65,9 @@ func (s *session) learn(ctx context.Context, t *tree) {
 
 func (n *node) learnt(owner int64) {
 	n.typed = true
-	n.kind = kind{container: zkfile.Container(owner), ttl: zkfile.TTL(owner)}
+	if n.kind = kind(zkfile.TTL(owner)); zkfile.Container(owner) {
+		n.kind = container
+	}
 }
 
 // files are the directories of snapshots and logs of a server on this VM; empty when none is named.

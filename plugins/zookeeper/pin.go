@@ -106,7 +106,7 @@ func (p *pin) Backup(ctx context.Context, run plugins.Run, w plugins.ArtifactWri
 	}
 	var buf []byte
 	err := put(plugins.Artifact{Name: treeName}, func(b []byte, n *node) ([]byte, error) {
-		data, err := t.spool.Get(n.data, buf)
+		data, err := t.spool.Get(n.data, &buf)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", err, plugins.ErrPinLost)
 		}
@@ -126,7 +126,7 @@ func (p *pin) Backup(ctx context.Context, run plugins.Run, w plugins.ArtifactWri
 		return rep, err
 	}
 	return rep, put(plugins.Artifact{Name: statsName, Volatile: true}, func(b []byte, n *node) ([]byte, error) {
-		return statsOf(n.stat).append(b), nil
+		return n.stat.append(b), nil
 	})
 }
 

@@ -65,6 +65,7 @@ func (s *session) pass(ctx context.Context, a *applier, m plugins.Member, r plug
 	switch {
 	case pass == restorePasses:
 		a.rep.Warnings = append(a.rep.Warnings, "somebody else kept writing during the restore: "+a.conflict)
+		a.disturbed = a.conflict != ""
 	case d.structure():
 		return false, live.remember(), a.structure(ctx, d, live, sp)
 	case len(d.pads) > 0 && !a.padded:
@@ -76,7 +77,7 @@ func (s *session) pass(ctx context.Context, a *applier, m plugins.Member, r plug
 		last = live.zxid
 	}
 	a.rep.Position = position(live.zxid)
-	return true, nil, remember(a.run, last)
+	return true, nil, remember(a.run, memory{Zxid: last, Disturbed: a.disturbed})
 }
 
 // remembered lies in the scratch directory: the last transaction of the restore.
@@ -84,13 +85,16 @@ const remembered = "zookeeper-restored.json"
 
 type memory struct {
 	Zxid int64 `json:"zxid"`
+	// Disturbed: the restore ended while the server still refused its writes because somebody else
+	// changed the same znodes; what differs is theirs.
+	Disturbed bool `json:"disturbed,omitempty"`
 }
 
-func remember(run plugins.Run, zxid int64) error {
+func remember(run plugins.Run, m memory) error {
 	if run.Scratch == "" {
 		return nil
 	}
-	b, err := json.Marshal(memory{zxid})
+	b, err := json.Marshal(m)
 	if err == nil {
 		err = os.WriteFile(filepath.Join(run.Scratch, remembered), b, 0o600)
 	}
@@ -100,23 +104,23 @@ func remember(run plugins.Run, zxid int64) error {
 	return nil
 }
 
-// recall gives the last transaction of this run's restore; false when there was none.
-func recall(run plugins.Run) (int64, bool, error) {
+// recall gives what this run's restore noted; false when there was none.
+func recall(run plugins.Run) (memory, bool, error) {
 	if run.Scratch == "" {
-		return 0, false, nil
+		return memory{}, false, nil
 	}
 	b, err := os.ReadFile(filepath.Join(run.Scratch, remembered))
 	if errors.Is(err, os.ErrNotExist) {
-		return 0, false, nil
+		return memory{}, false, nil
 	}
 	var m memory
 	if err == nil {
 		err = json.Unmarshal(b, &m)
 	}
 	if err != nil {
-		return 0, false, fmt.Errorf("%s: %w", remembered, err)
+		return memory{}, false, fmt.Errorf("%s: %w", remembered, err)
 	}
-	return m.Zxid, true, nil
+	return m, true, nil
 }
 
 // request turns a wanted znode into the request that creates it.
@@ -130,10 +134,10 @@ func (w wanted) request(acl []zkwire.ACL, data []byte) zkwire.Request {
 		data = []byte{}
 	}
 	switch {
-	case w.kind.container:
+	case w.kind == container:
 		return zkwire.CreateContainer(w.path, data, acl)
-	case w.kind.ttl > 0:
-		return zkwire.CreateTTL(w.path, data, acl, w.kind.ttl)
+	case w.kind > 0:
+		return zkwire.CreateTTL(w.path, data, acl, int64(w.kind))
 	}
 	return zkwire.Create(w.path, data, acl, 0)
 }

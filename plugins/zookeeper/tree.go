@@ -41,33 +41,32 @@ func join(parent, name string) string {
 	return parent + "/" + name
 }
 
-// kind is a znode's type, which clients cannot see.
-type kind struct {
-	container bool
-	ttl       int64 // ms; 0: none
-}
+// kind is a znode's type, which clients cannot see: 0 for an ordinary one, container, or a time to live in ms.
+type kind int64
+
+const container kind = -1
 
 // encode is "container", "ttl MILLISECONDS", or empty for an ordinary znode.
 func (k kind) encode() string {
 	switch {
-	case k.container:
+	case k == container:
 		return "container"
-	case k.ttl > 0:
-		return fmt.Sprintf("ttl %d", k.ttl)
+	case k > 0:
+		return fmt.Sprintf("ttl %d", int64(k))
 	}
 	return ""
 }
 
-// node is a znode as it was read.
+// node is a znode as it was read. There may be millions: it holds what is needed and no more.
 type node struct {
 	path  string
-	stat  zkwire.Stat
+	stat  statsRecord
 	data  spool.Ref
-	null  bool // null is not the same as empty
-	acl   int  // index in the table; unknownACL until read
 	kind  kind
-	typed bool // kind is known
-	pass  int  // last reading that saw it
+	acl   int32 // index in the table; unknownACL until read
+	pass  int16 // last reading that saw it
+	null  bool  // null is not the same as empty
+	typed bool  // kind is known
 	mark  bool
 }
 
@@ -100,22 +99,22 @@ func (t *tree) sorted() []*node {
 
 // aclTable keeps each different access list once, in the form of the backup.
 type aclTable struct {
-	index map[string]int
+	index map[string]int32
 	text  []string
 	list  [][]zkwire.ACL
 }
 
-func newACLTable() *aclTable { return &aclTable{index: map[string]int{}} }
+func newACLTable() *aclTable { return &aclTable{index: map[string]int32{}} }
 
 const permLetters = "rwcda"
 
 // add returns the index of an access list.
-func (t *aclTable) add(list []zkwire.ACL) int { return t.put(formatACL(list), list) }
+func (t *aclTable) add(list []zkwire.ACL) int32 { return t.put(formatACL(list), list) }
 
-func (t *aclTable) put(text string, list []zkwire.ACL) int {
+func (t *aclTable) put(text string, list []zkwire.ACL) int32 {
 	i, ok := t.index[text]
 	if !ok {
-		i = len(t.text)
+		i = int32(len(t.text))
 		t.index[text] = i
 		t.text, t.list = append(t.text, text), append(t.list, list)
 	}
@@ -123,7 +122,7 @@ func (t *aclTable) put(text string, list []zkwire.ACL) int {
 }
 
 // parse returns the index of an access list in the form of the backup.
-func (t *aclTable) parse(text string) (int, error) {
+func (t *aclTable) parse(text string) (int32, error) {
 	if i, ok := t.index[text]; ok {
 		return i, nil
 	}

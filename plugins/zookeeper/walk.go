@@ -37,7 +37,7 @@ type walker struct {
 	queue []string
 	busy  int // batches being read
 	batch int // znodes in the next batch
-	pass  int
+	pass  int16
 	moved []string // changed since the last pass
 	still bool     // every answer of this pass carried the zxid start
 	bytes int64
@@ -144,7 +144,7 @@ func (w *walker) run(ctx context.Context, o walkOptions) error {
 		if err := w.readAll(ctx); err != nil {
 			return err
 		}
-		w.t.passes = w.pass
+		w.t.passes = int(w.pass)
 		if o.files && (w.pass == 1 || w.t.kindsKnown) {
 			w.s.learn(ctx, w.t) // again in later passes, for znodes that came meanwhile
 		}
@@ -337,17 +337,17 @@ func (w *walker) saw(p string, n zkwire.Node, zxid int64, found *[]string) error
 	}
 	old := w.t.nodes[p]
 	w.mu.Unlock()
-	if old != nil && old.stat.Czxid == n.Stat.Czxid && old.stat.Mzxid == n.Stat.Mzxid {
-		if old.stat.Aversion != n.Stat.Aversion {
+	if old != nil && old.stat.czxid == n.Stat.Czxid && old.stat.mzxid == n.Stat.Mzxid {
+		if old.stat.aversion != n.Stat.Aversion {
 			w.mu.Lock()
 			w.moved = append(w.moved, p)
 			w.mu.Unlock()
 			old.acl = unknownACL
 		}
-		old.stat, old.pass = n.Stat, w.pass
+		old.stat, old.pass = statsOf(n.Stat), w.pass
 		return nil
 	}
-	x := &node{path: p, stat: n.Stat, null: n.Data == nil, acl: unknownACL, pass: w.pass}
+	x := &node{path: p, stat: statsOf(n.Stat), null: n.Data == nil, acl: unknownACL, pass: w.pass}
 	if !masked(p) {
 		var err error
 		if x.data, err = w.t.spool.Put(n.Data); err != nil {
@@ -366,7 +366,7 @@ func (w *walker) saw(p string, n zkwire.Node, zxid int64, found *[]string) error
 // known remembers access lists by a hash of path, czxid and aversion, which together name one list for ever.
 type known struct {
 	seed  maphash.Seed
-	lists map[uint64]int
+	lists map[uint64]int32
 	table *aclTable
 }
 
@@ -375,15 +375,15 @@ func (k *known) key(n *node) uint64 {
 	h.SetSeed(k.seed)
 	h.WriteString(n.path)
 	var b [12]byte
-	binary.BigEndian.PutUint64(b[:], uint64(n.stat.Czxid))
-	binary.BigEndian.PutUint32(b[8:], uint32(n.stat.Aversion))
+	binary.BigEndian.PutUint64(b[:], uint64(n.stat.czxid))
+	binary.BigEndian.PutUint32(b[8:], uint32(n.stat.aversion))
 	h.Write(b[:])
 	return h.Sum64()
 }
 
 // remember keeps what a reading found out.
 func (t *tree) remember() *known {
-	k := &known{seed: maphash.MakeSeed(), lists: make(map[uint64]int, len(t.nodes)), table: t.acls}
+	k := &known{seed: maphash.MakeSeed(), lists: make(map[uint64]int32, len(t.nodes)), table: t.acls}
 	for _, n := range t.nodes {
 		if n.acl != unknownACL {
 			k.lists[k.key(n)] = n.acl
@@ -449,14 +449,14 @@ func (w *walker) gotACL(n *node, r zkwire.Reply) error {
 	if d.Err != nil {
 		return fmt.Errorf("%s: access list: %w", n.path, d.Err)
 	}
-	if st.Czxid != n.stat.Czxid {
+	if st.Czxid != n.stat.czxid {
 		w.moved = append(w.moved, n.path)
 		delete(w.t.nodes, n.path) // another znode of the same name
 		return nil
 	}
-	if st.Aversion != n.stat.Aversion {
+	if st.Aversion != n.stat.aversion {
 		w.moved = append(w.moved, n.path)
-		n.stat.Aversion = st.Aversion
+		n.stat.aversion = st.Aversion
 	}
 	n.acl = w.t.acls.add(list)
 	return nil
