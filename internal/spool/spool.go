@@ -130,10 +130,10 @@ func (s *Spool) open() error {
 }
 
 // Get returns the bytes of r. They are valid until the next Get with the same
-// buf, may share memory with the spool, and must not be changed.
-func (s *Spool) Get(r Ref, buf []byte) ([]byte, error) {
+// buf (nil: none to reuse), may share memory with the spool, and must not be changed.
+func (s *Spool) Get(r Ref, buf *[]byte) ([]byte, error) {
 	if r.length == 0 {
-		return buf[:0], nil
+		return nil, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -144,16 +144,19 @@ func (s *Spool) Get(r Ref, buf []byte) ([]byte, error) {
 		return s.blocks[r.off][r.pos : r.pos+r.length : r.pos+r.length], nil
 	}
 	n := int(r.length) + s.aead.Overhead()
-	if cap(buf) < n {
-		buf = make([]byte, n)
+	if buf == nil {
+		buf = new([]byte)
 	}
-	buf = buf[:n]
+	if cap(*buf) < n {
+		*buf = make([]byte, n)
+	}
+	b := (*buf)[:n]
 	if r.off >= s.written {
-		copy(buf, s.pending[r.off-s.written:])
-	} else if _, err := s.file.ReadAt(buf, r.off); err != nil {
+		copy(b, s.pending[r.off-s.written:])
+	} else if _, err := s.file.ReadAt(b, r.off); err != nil {
 		return nil, fmt.Errorf("spool in %s: %w", s.dir, err)
 	}
-	out, err := s.aead.Open(buf[:0], nonce(r.off), buf, nil)
+	out, err := s.aead.Open(b[:0], nonce(r.off), b, nil)
 	if err != nil {
 		return nil, fmt.Errorf("spool in %s: what was read is not what was written: check the disk: %w", s.dir, err)
 	}

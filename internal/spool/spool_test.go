@@ -24,7 +24,7 @@ func TestMemoryThenDisk(t *testing.T) {
 	}
 	var buf []byte
 	for _, i := range []int{2999, 0, 1, 17, 1500, 499, 500, 2500, 2998} {
-		got, err := s.Get(refs[i], buf)
+		got, err := s.Get(refs[i], &buf)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -156,7 +156,7 @@ func (p *pin) Backup(ctx context.Context, run plugins.Run, w plugins.ArtifactWri
 		for _, e := range p.tree.entries {
 			var off int64
 			for _, ref := range e.chunks {
-				b, err := p.spool.Get(ref, buf)
+				b, err := p.spool.Get(ref, &buf)
 				if err != nil {
 					return fmt.Errorf("%w: %w", err, plugins.ErrPinLost)
 				}

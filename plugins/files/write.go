@@ -154,7 +154,7 @@ func (w *writer) create(dir int, tmp string, e entry) error {
 		if err := w.ctx.Err(); err != nil {
 			return err
 		}
-		b, err := w.spool.Get(ref, buf)
+		b, err := w.spool.Get(ref, &buf)
 		if err != nil {
 			return err
 		}
