@@ -22,6 +22,11 @@ import (
 // Compare then looks at users, roles and authentication, too.
 const accountsFile = "etcd-accounts-restored"
 
+// AccountArtifact is true for users, roles and whether authentication is on.
+func (s *session) AccountArtifact(name string) bool {
+	return name == artUsers || name == artRoles || name == artAuth
+}
+
 // RestoreAccounts makes roles, users and the state of authentication equal to
 // the backup. Passwords cannot be set by their hashes: users that keep another
 // one, or get a random one, are named in Report.Inexact.
