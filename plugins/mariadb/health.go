@@ -36,9 +36,6 @@ func (s *session) Health(ctx context.Context) (plugins.Health, error) {
 	if f := v["INNODB_FORCE_RECOVERY"]; f != "" && f != "0" {
 		worse(plugins.Red, "innodb_force_recovery is %s: the server runs in emergency mode", f)
 	}
-	if n, _ := strconv.Atoi(v["UPTIME"]); n < 3 {
-		worse(plugins.Amber, "the server started %d s ago", n)
-	}
 	if s.wsrep {
 		if n, err := strconv.Atoi(v["WSREP_CLUSTER_SIZE"]); err == nil && n > 0 {
 			h.Members = n

@@ -61,7 +61,8 @@ func (p *pin) Backup(ctx context.Context, run plugins.Run, w plugins.ArtifactWri
 		rep.Warnings = append(rep.Warnings, "kept changing while being read: "+some(t.busy))
 	}
 	if n := len(t.ephemerals); n > 0 {
-		rep.Warnings = append(rep.Warnings, fmt.Sprintf("%d ephemeral znodes belong to running sessions and are not part of the backup", n))
+		rep.Inexact = append(rep.Inexact, plugins.Inexact{What: fmt.Sprintf("%d ephemeral znodes", n),
+			Why: "they belong to running sessions and are not part of the backup"})
 	}
 	if !t.kindsKnown {
 		rep.Inexact = append(rep.Inexact, plugins.Inexact{What: "container and TTL znodes come back as ordinary ones",
