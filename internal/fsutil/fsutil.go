@@ -83,6 +83,15 @@ func SyncDir(root *os.Root, dir string) error {
 	return nil
 }
 
+// SyncPath makes the names in a directory and in all its parents durable.
+func SyncPath(root *os.Root, dir string) error {
+	for ; ; dir = path.Dir(dir) {
+		if err := SyncDir(root, dir); err != nil || dir == "." {
+			return err
+		}
+	}
+}
+
 // SyncFile makes the content of a file durable.
 func SyncFile(root *os.Root, name string) error {
 	f, err := root.Open(name)

@@ -61,7 +61,6 @@ func (u *UnitWriter) Finish(ctx context.Context, m UnitMeta) (UnitSummary, error
 	if err := fsutil.Publish(u.s.root, u.tmpDir, u.dir+"/"+fileUnit, b); err != nil {
 		return UnitSummary{}, fmt.Errorf("unit %s: %w", u.id, spaceError(err))
 	}
-	u.Abort()
 	if err := u.s.root.RemoveAll(u.tmpDir); err != nil {
 		u.log.Warn("temporary directory left for the next cleanup", "err", err)
 	}
@@ -159,9 +158,14 @@ func (u *UnitWriter) settle(ctx context.Context, f *manifest.UnitFile) error {
 	if err := u.dropStrays(f); err != nil {
 		return err
 	}
-	dirs[u.dir] = true
 	for d := range dirs {
 		if err := fsutil.SyncDir(root, d); err != nil {
+			return err
+		}
+	}
+	// An attempt that died may have made a directory without making its name durable.
+	for _, d := range []string{dirObjects, u.dir} {
+		if err := fsutil.SyncPath(root, d); err != nil {
 			return err
 		}
 	}

@@ -48,6 +48,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	x := newSite(t)
 	ref := x.next("D")
 	chunk := noise(1, 1<<20)
+	const each = 4 // MiB of every artifact: together more than is held
 	top := peak(func() {
 		u := x.begin(ref, unitA, UnitOptions{})
 		var ws []plugins.RecordWriter
@@ -63,7 +64,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		if _, err := u.Create(ctx, plugins.Artifact{Name: "one more", Form: plugins.File}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
-		for range 8 {
+		for range each {
 			for _, w := range ws {
 				chunk[0]++
 				if _, err := w.Write(chunk); err != nil {
@@ -114,7 +115,8 @@ func TestMemoryIsBounded(t *testing.T) {
 			}
 			r.Close()
 		}
-		if want := int64(readers * (8 << 20)); n < want-readers<<20 || n > want {
+		u.Close()
+		if want := int64(readers * each << 20); n < want-readers<<20 || n > want {
 			t.Errorf("%d bytes read of %d", n, want)
 		}
 	})
@@ -273,5 +275,45 @@ func TestOpenPieces(t *testing.T) {
 	}
 	if _, err := u.OpenPieces(t.Context(), "s", 0, 2); !errors.Is(err, plugins.ErrNotFound) {
 		t.Error(err)
+	}
+}
+
+// Ten thousand small tables are few pieces, and are read without decoding a
+// pack for each.
+func TestManySmallArtifacts(t *testing.T) {
+	x := newSite(t)
+	d := data{}
+	for i := range 10_000 {
+		c := content{form: plugins.Ordered}
+		if i%3 > 0 {
+			c = pairs(fmt.Sprint("key", i), fmt.Sprint("value ", i))
+		}
+		d[fmt.Sprintf("db/table-%05d", i)] = c
+	}
+	ref, m := x.backup("D", d)
+	if n := len(x.list(ref).Pieces); n > 4 {
+		t.Errorf("%d pieces", n)
+	}
+	if _, m2 := x.backup("D", d); m2.Totals.StoredNew != 0 || m2.Units[0].Digest != m.Units[0].Digest {
+		t.Error("stored again", m2.Totals)
+	}
+	before := cpuSeconds()
+	x.compare(ref, d)
+	u := x.open(ref)
+	for _, a := range u.Artifacts() {
+		if _, err := u.Pieces(t.Context(), a.Name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	u.Close()
+	rep, err := x.s.Verify(t.Context(), ref, VerifyOptions{Full: true, Reader: &x.r}, nil)
+	if err != nil || rep.Err() != nil {
+		t.Error(err, rep.Err())
+	}
+	if s := cpuSeconds() - before; s > 5 {
+		t.Errorf("%.1f CPU seconds", s)
+	}
+	if x.s.read.free != heldRead {
+		t.Errorf("memory not given back: %d", x.s.read.free)
 	}
 }

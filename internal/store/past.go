@@ -20,8 +20,12 @@ import (
 	"github.com/csobackup/cso_backupnrestore/plugins"
 )
 
-// maxPast is how many earlier backups of a unit are looked at for pieces to share.
-const maxPast = 4
+// maxPast is how many earlier backups of a unit are looked at for pieces to
+// share; fewer, once so many pieces are known.
+const (
+	maxPast       = 4
+	maxPastPieces = 250_000
+)
 
 // past is what earlier backups hold of the unit being stored.
 type past struct {
@@ -58,7 +62,7 @@ func (s *Store) loadPast(ctx context.Context, ref Ref, id UnitID, fingerprint st
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		if len(p.units) >= maxPast {
+		if len(p.units) >= maxPast || len(p.pieces) >= maxPastPieces {
 			break
 		}
 		f, _, err := s.readUnit(r, id)

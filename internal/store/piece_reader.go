@@ -128,6 +128,7 @@ type loaded struct {
 	o      *opener
 	p      manifest.Piece
 	chunks [][]byte
+	shared *cachedPack // the chunks belong to it
 	again  *pieceStream
 	off    int64 // next byte
 }
@@ -179,7 +180,10 @@ func (l *loaded) drop(kept bool, n int, buf []byte, err error) error {
 	return err
 }
 
-// seek moves forward to an offset.
+// behind says whether an offset cannot be reached any more.
+func (l *loaded) behind(off int64) bool { return l.chunks == nil && off < l.off }
+
+// seek moves to an offset: any one of a piece in memory, else forward only.
 func (l *loaded) seek(off int64) error {
 	if l.chunks != nil || off == l.off {
 		l.off = off
@@ -215,6 +219,10 @@ func (l *loaded) Read(b []byte) (int, error) {
 }
 
 func (l *loaded) close() {
+	if l.shared != nil {
+		l.shared.release()
+		l.shared, l.chunks = nil, nil
+	}
 	if l.chunks != nil {
 		n := len(l.chunks)
 		for _, c := range l.chunks {

@@ -54,7 +54,7 @@ func (r *recordReader) advance() error {
 		r.ahead = nil
 		r.cur, err = res.l, res.err
 	} else {
-		r.cur, err = r.u.o.load(r.ctx, r.u.file.Pieces[p.Piece])
+		r.cur, err = r.u.loadPart(r.ctx, p)
 	}
 	if err != nil {
 		r.cur = nil
@@ -75,11 +75,11 @@ func (r *recordReader) readAhead() {
 	if r.next == len(r.parts) {
 		return
 	}
-	p := r.u.file.Pieces[r.parts[r.next].Piece]
+	p := r.parts[r.next]
 	ch := make(chan aheadResult, 1)
 	r.ahead = ch
 	go func() {
-		l, err := r.u.o.load(r.ctx, p)
+		l, err := r.u.loadPart(r.ctx, p)
 		ch <- aheadResult{l, err}
 	}()
 }

@@ -57,7 +57,7 @@ func (c *unitCheck) plan(ctx context.Context) error {
 		if a.Index.Piece == bad {
 			continue
 		}
-		if l == nil || l.p.ID != p.ID || a.Index.Offset < l.off {
+		if l == nil || l.p.ID != p.ID || l.behind(a.Index.Offset) {
 			if l != nil {
 				l.close()
 			}
@@ -113,8 +113,11 @@ func (c *unitCheck) decode(ctx context.Context, i int) error {
 		return err
 	}
 	defer func() { l.close() }()
-	for _, p := range c.parts[i] {
-		if p.part.Offset < l.off { // a stretch that two artifacts share
+	for n, p := range c.parts[i] {
+		if n > 0 && p.same(c.parts[i][n-1]) {
+			continue // a stretch that two artifacts share
+		}
+		if l.behind(p.part.Offset) {
 			l.close()
 			if l, err = c.o.load(ctx, c.f.Pieces[i]); err != nil {
 				return err
@@ -128,6 +131,11 @@ func (c *unitCheck) decode(ctx context.Context, i int) error {
 		}
 	}
 	return nil
+}
+
+func (p *partCheck) same(o partCheck) bool {
+	return p.part.Offset == o.part.Offset && p.part.Length == o.part.Length && p.part.Records == o.part.Records &&
+		p.form == o.form && p.offset == o.offset && p.digest == o.digest && p.bytes == o.bytes && p.bounds == o.bounds
 }
 
 func (p *partCheck) recount(ctx context.Context, src io.Reader) error {

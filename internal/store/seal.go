@@ -205,6 +205,9 @@ func (s *Store) Seal(ctx context.Context, ref Ref, m manifest.Manifest, o SealOp
 	if ctx.Err() != nil {
 		return fail(context.Cause(ctx))
 	}
+	if err := fsutil.SyncPath(s.root, ref.String()); err != nil {
+		return fail(err)
+	}
 	if err := s.at("manifest"); err != nil {
 		return fail(err)
 	}

@@ -22,6 +22,7 @@ type UnitReader struct {
 	o     *opener
 	file  *manifest.UnitFile
 	infos []plugins.ArtifactInfo
+	packs packCache
 	hold  *fsutil.Lock
 	once  sync.Once
 }
@@ -76,6 +77,7 @@ func (s *Store) openUnit(ctx context.Context, ref Ref, id UnitID, want *manifest
 	}
 	u := &UnitReader{file: f, o: &opener{s: s, dir: dir, identities: r.Identities, key: content[:], intro: pieceIntro(f.Fingerprint, id)}}
 	if err := u.readDigests(ctx, content); err != nil {
+		u.packs.drop()
 		dir.Close()
 		return nil, fmt.Errorf("unit %s of %s: %w", id, ref, err)
 	}
@@ -96,28 +98,17 @@ func (u *UnitReader) readDigests(ctx context.Context, content keys.Key) error {
 		return int(x.Offset - y.Offset)
 	})
 	u.infos = make([]plugins.ArtifactInfo, len(order))
-	var l *loaded
-	defer func() {
-		if l != nil {
-			l.close()
-		}
-	}()
 	var blob []byte
-	for _, i := range order {
+	var at manifest.Part // of blob
+	for n, i := range order {
 		a := u.file.Artifacts[i]
-		p := u.file.Pieces[a.Index.Piece]
-		if l == nil || l.p.ID != p.ID || a.Index.Offset < l.off {
-			if l != nil {
-				l.close()
-			}
+		// Equal artifacts share one index.
+		if n == 0 || at.Piece != a.Index.Piece || at.Offset != a.Index.Offset || at.Length != a.Index.Length {
 			var err error
-			if l, err = u.o.load(ctx, p); err != nil {
+			if blob, err = u.blob(ctx, a.Index, blob); err != nil {
 				return fmt.Errorf("index of %q: %w", a.Name, err)
 			}
-		}
-		var err error
-		if blob, err = readPart(l, a.Index, blob); err != nil {
-			return fmt.Errorf("index of %q: %w", a.Name, err)
+			at = a.Index
 		}
 		d, _, err := decodeIndex(blob, len(a.Parts))
 		if err != nil || manifest.DigestCheck(content, d) != a.Check || d.Records != a.Records {
@@ -126,6 +117,16 @@ func (u *UnitReader) readDigests(ctx context.Context, content keys.Key) error {
 		u.infos[i] = plugins.ArtifactInfo{Artifact: a.Artifact, Records: a.Records, Bytes: a.Bytes, Digest: d}
 	}
 	return nil
+}
+
+// blob reads a part as a whole, into buf if it is large enough.
+func (u *UnitReader) blob(ctx context.Context, p manifest.Part, buf []byte) ([]byte, error) {
+	l, err := u.loadPart(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	defer l.close()
+	return readPart(l, p, buf)
 }
 
 func readPart(l *loaded, p manifest.Part, buf []byte) ([]byte, error) {
@@ -143,6 +144,7 @@ func readPart(l *loaded, p manifest.Part, buf []byte) ([]byte, error) {
 // Close releases the unit. Readers opened from it must be closed before.
 func (u *UnitReader) Close() error {
 	u.once.Do(func() {
+		u.packs.drop()
 		u.o.dir.Close()
 		u.hold.Unlock()
 	})
@@ -164,12 +166,7 @@ func (u *UnitReader) find(name string) (*manifest.Artifact, error) {
 }
 
 func (u *UnitReader) entries(ctx context.Context, a *manifest.Artifact) ([]indexEntry, error) {
-	l, err := u.o.load(ctx, u.file.Pieces[a.Index.Piece])
-	if err != nil {
-		return nil, fmt.Errorf("index of %q: %w", a.Name, err)
-	}
-	defer l.close()
-	blob, err := readPart(l, a.Index, nil)
+	blob, err := u.blob(ctx, a.Index, nil)
 	if err != nil {
 		return nil, fmt.Errorf("index of %q: %w", a.Name, err)
 	}
