@@ -189,26 +189,27 @@ func (s *session) claimed(ctx context.Context) (uint64, error) {
 	return strconv.ParseUint(v, 10, 64)
 }
 
-// stopEvents switches the event scheduler off and notes in the journal that it was on.
-func (s *session) stopEvents(ctx context.Context) error {
-	v, err := value(ctx, s.db, "SELECT @@GLOBAL.event_scheduler")
-	if err != nil || v != "ON" {
+// lend sets a global variable and notes in the journal what it was, unless it
+// has that value or an earlier attempt has already lent it.
+func (s *session) lend(ctx context.Context, variable, from, to string) error {
+	v, err := value(ctx, s.db, "SELECT @@GLOBAL."+variable)
+	if err != nil || v != from {
 		return err
 	}
 	if err := s.ownSchema(ctx); err != nil {
 		return err
 	}
-	if _, err := s.local.ExecContext(ctx, "REPLACE INTO "+journalTable+" VALUES ('event_scheduler','ON')"); err != nil {
+	if _, err := s.local.ExecContext(ctx, "REPLACE INTO "+journalTable+" VALUES ('"+variable+"','"+from+"')"); err != nil {
 		return err
 	}
-	_, err = s.db.ExecContext(ctx, "SET GLOBAL event_scheduler=OFF")
+	_, err = s.db.ExecContext(ctx, "SET GLOBAL "+variable+"="+to)
 	return err
 }
 
-// startEvents undoes stopEvents.
-func (s *session) startEvents(ctx context.Context) error {
-	v, err := value(ctx, s.db, "SELECT value FROM "+journalTable+" WHERE name='event_scheduler'")
-	if n := number(err); n == erNoSuchTable || n == 1049 || (err == nil && v != "ON") {
+// giveBack undoes lend, whoever lent it.
+func (s *session) giveBack(ctx context.Context, variable string) error {
+	v, err := value(ctx, s.db, "SELECT value FROM "+journalTable+" WHERE name='"+variable+"'")
+	if n := number(err); n == erNoSuchTable || n == 1049 || (err == nil && v == "") {
 		return nil
 	}
 	if err != nil {
@@ -217,11 +218,39 @@ func (s *session) startEvents(ctx context.Context) error {
 	if err := s.ownSchema(ctx); err != nil {
 		return err
 	}
-	if _, err := s.db.ExecContext(ctx, "SET GLOBAL event_scheduler=ON"); err != nil {
+	if _, err := s.db.ExecContext(ctx, "SET GLOBAL "+variable+"="+v); err != nil {
 		return err
 	}
-	_, err = s.local.ExecContext(ctx, "DELETE FROM "+journalTable+" WHERE name='event_scheduler'")
+	_, err = s.local.ExecContext(ctx, "DELETE FROM "+journalTable+" WHERE name='"+variable+"'")
 	return err
+}
+
+// stopEvents switches the event scheduler off, when it is on.
+func (s *session) stopEvents(ctx context.Context) error {
+	return s.lend(ctx, "event_scheduler", "ON", "OFF")
+}
+
+const trustVariable = "log_bin_trust_function_creators"
+
+// trusting runs f while the server accepts functions that do not say whether
+// they are deterministic.
+func (s *session) trusting(ctx context.Context, f func() error) error {
+	if err := s.lend(ctx, trustVariable, "0", "1"); err != nil {
+		return err
+	}
+	err := f()
+	if e := s.giveBack(context.WithoutCancel(ctx), trustVariable); err == nil {
+		err = e
+	}
+	return err
+}
+
+// startEvents gives back what stopEvents, or a killed restore, has lent.
+func (s *session) startEvents(ctx context.Context) error {
+	if err := s.giveBack(ctx, trustVariable); err != nil {
+		return err
+	}
+	return s.giveBack(ctx, "event_scheduler")
 }
 
 // journal notes what the restore is about to change, in one transaction; an

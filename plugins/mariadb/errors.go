@@ -15,7 +15,6 @@ import (
 
 // Server error numbers (mariadb.com/kb/en/mariadb-error-code-reference).
 const (
-	erDBExists          = 1007
 	erAccessDB          = 1044
 	erAccess            = 1045
 	erBadField          = 1054
@@ -25,15 +24,13 @@ const (
 	erLockWait          = 1205
 	erQueryInterrupted  = 1317
 	erTableDefChanged   = 1412
-	erSPDoesNotExist    = 1305
-	erViewInvalid       = 1356
 	erAccessSpecific    = 1227
 	erDiskFull          = 1021
 	erRecordFull        = 1114
 	erConnectionKilled  = 1927
 	erUnknownTable      = 1109
-	erStatementTimeout  = 1969
-	erUnknownSequence   = 4091
+	erNeedTrust         = 1418
+	erNeedTrustTrigger  = 1419
 	erTablespaceMissing = 1812
 )
 

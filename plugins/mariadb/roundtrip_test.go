@@ -3,6 +3,7 @@ package mariadb
 import (
 	"bytes"
 	"errors"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -114,6 +115,14 @@ func TestTortureOntoEmptyServer(t *testing.T) {
 		t.Errorf("health of a fresh server: %+v, %v", h, err)
 	}
 	restore(t, s.(*session), m, newRun(t, plugins.OpDisaster))
+	// The accounts are the backup's now, so the administrator's password is the first server's.
+	password, err := os.ReadFile(target().Members[0].Options["password_file"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(targetOf(second).Members[0].Options["password_file"], password, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	var b bytes.Buffer
 	if err := lab.New().Fingerprint(t.Context(), second, &b); err != nil {
 		t.Fatal(err)

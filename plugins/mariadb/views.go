@@ -42,12 +42,27 @@ func (f *forwarder) brokenViews(ctx context.Context) error {
 		f.broken = still
 	}
 	var failed error
-	for _, o := range f.broken {
+	for len(f.broken) > 0 {
+		o := f.nextBroken()
 		if err := f.fromPlaceholders(ctx, o); err != nil {
 			failed = err
 		}
 	}
 	return failed
+}
+
+// nextBroken takes a view on which no other one of the list is built: making
+// a view from placeholders takes away the views it is built on.
+func (f *forwarder) nextBroken() *object {
+	at := slices.IndexFunc(f.broken, func(o *object) bool {
+		return !slices.ContainsFunc(f.broken, func(p *object) bool {
+			relations, _, _ := references(string(p.DDL), p)
+			return p != o && slices.Contains(relations, [2]string{o.Schema, o.Name})
+		})
+	})
+	o := f.broken[max(at, 0)]
+	f.broken = slices.DeleteFunc(f.broken, func(p *object) bool { return p == o })
+	return o
 }
 
 // aside is the schema in which tables wait while a placeholder has their name.
@@ -92,12 +107,24 @@ func (f *forwarder) fromPlaceholders(ctx context.Context, o *object) (err error)
 			}
 		case "VIEW":
 			if _, e := db.ExecContext(ctx, "DROP VIEW "+name); e != nil {
-				return e // it is made again in the next pass
+				return e
+			}
+			again := f.x.a.want.objects[(&object{Kind: kindView, Schema: r[0], Name: r[1]}).id()]
+			if again != nil && !slices.Contains(f.broken, again) {
+				f.broken = append(f.broken, again)
 			}
 		default:
 			if err := f.moveAside(ctx, i, r); err != nil {
 				return err
 			}
+		}
+		if f.x.a.want.objects[(&object{Kind: kindView, Schema: r[0], Name: r[1]}).id()] != nil {
+			// The text the server makes of a column depends on whether it comes from a table or a view.
+			if _, e := db.ExecContext(ctx, "CREATE VIEW "+name+" AS SELECT 1 AS "+strings.Join(columns, ", 1 AS ")); e != nil {
+				return fmt.Errorf("make a placeholder for %s: %w", o.label(), e)
+			}
+			made = append([]string{"DROP VIEW " + name}, made...)
+			continue
 		}
 		if _, e := db.ExecContext(ctx, "CREATE TABLE "+name+" ("+strings.Join(columns, " INT, ")+" INT) ENGINE=MyISAM COMMENT='"+placeholder+"'"); e != nil {
 			return fmt.Errorf("make a placeholder for %s: %w", o.label(), e)
@@ -225,6 +252,9 @@ func references(ddl string, self *object) (relations, functions [][2]string, col
 		if key := strings.ToLower(w.name); !seen[key] && w.name != "" {
 			seen[key] = true
 			columns = append(columns, q(w.name))
+		}
+		if w.call && (i == 0 || !words[i-1].dot) {
+			functions = add(functions, self.Schema, w.name)
 		}
 		if w.dot && i+1 < len(words) && !words[i+1].dot && (i == 0 || !words[i-1].dot) {
 			n := words[i+1]
