@@ -203,7 +203,6 @@ func (c *Control) openBackup(in workflows.OpenInput) (workflows.OpenResult, erro
 			return out, problem.New(problem.Usage, "see `cso_backupnrestore info "+ref.String()+"`", "the backup %s holds no %s", ref, n)
 		}
 	}
-	out.Inexact = bounded(out.Inexact)
 	if !m.Consistent {
 		out.Warnings = append(out.Warnings, "this backup has "+manifest.NoConsistencyPoint+": its components may differ from each other in time")
 	}

@@ -84,7 +84,9 @@ func (v *VM) PlanUnit(ctx context.Context, in workflows.UnitInput) (workflows.Un
 	u := &out.Plan
 	u.Unchanged, u.Change, u.Add, u.Remove = len(plan.Unchanged), len(plan.Change), len(plan.Add), len(plan.Remove)
 	u.Write, u.Space, u.Free = plan.Write, plan.Space, plan.Free
-	u.Changes = bounded(signed(plan))
+	for _, c := range signed(plan)[:min(maxItems, u.Change+u.Add+u.Remove)] {
+		u.Changes = append(u.Changes, short(c))
+	}
 	out.Refusals, out.Warnings, out.Inexact = bounded(plan.Refusals), bounded(plan.Warnings), inexact(plan.Inexact)
 	return out, nil
 }

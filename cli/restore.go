@@ -83,7 +83,7 @@ func (a *app) restore(ctx context.Context, o restoreOptions) (*outcome, error) {
 	if o.plan {
 		return a.planOnly(plan), nil
 	}
-	a.showPlan(plan)
+	a.showPlan(plan, false)
 	if in.Confirm, err = a.agree(plan, in); err != nil {
 		return &outcome{Result: plan}, err
 	}
@@ -142,7 +142,7 @@ func (a *app) planned(ctx context.Context, c client.Client, in workflows.Restore
 }
 
 func (a *app) planOnly(p workflows.RestorePlan) *outcome {
-	o := &outcome{Result: p, Text: func() { a.showPlan(p) }, Message: "planned only: nothing was changed"}
+	o := &outcome{Result: p, Text: func() { a.showPlan(p, true) }, Message: "planned only: nothing was changed"}
 	switch {
 	case len(p.Refusals) > 0:
 		o.Code, o.Message = problem.Unhealthy, "this restore would be refused, nothing was changed: "+strings.Join(p.Refusals, "; ")
@@ -184,8 +184,11 @@ func question(p workflows.RestorePlan) string {
 	return "A safety backup of what is overwritten is taken first."
 }
 
-// showPlan prints what a restore would do.
-func (a *app) showPlan(p workflows.RestorePlan) {
+// briefly is how many changes of a unit are named where a restore goes on by itself.
+const briefly = 3
+
+// showPlan prints what a restore would do; in full when the plan is all that was asked for.
+func (a *app) showPlan(p workflows.RestorePlan, full bool) {
 	a.out.Paragraph("plan: ", fmt.Sprintf("restore %s, taken %s (%s)", p.Backup, p.Taken.Local().Format("2006-01-02 15:04 MST"), ui.Ago(p.Age)))
 	t := ui.Table{Columns: []ui.Column{
 		{Head: "UNIT", Min: 25}, {Head: "SAME", Right: true, Drop: 3}, {Head: "CHANGE", Right: true}, {Head: "ADD", Right: true},
@@ -201,19 +204,28 @@ func (a *app) showPlan(p workflows.RestorePlan) {
 	}
 	a.out.Print(t)
 	for _, u := range p.Units {
-		for _, c := range u.Changes {
+		shown := u.Changes
+		if !full {
+			shown = shown[:min(len(shown), briefly)]
+		}
+		for _, c := range shown {
 			a.out.Line("    %s  %s", a.out.Cut(ui.Clean(u.Unit), 24), ui.Clean(c))
 		}
-		if more := u.Change + u.Add + u.Remove - len(u.Changes); more > 0 && len(u.Changes) > 0 {
+		if more := u.Change + u.Add + u.Remove - len(shown); more > 0 && len(shown) > 0 {
 			a.out.Line("    %s  and %s more", a.out.Cut(ui.Clean(u.Unit), 24), ui.Count(int64(more)))
 		}
 	}
 	if lost := removed(p); lost > 0 {
 		a.out.Paragraph("lost: ", fmt.Sprintf("%s that appeared after the backup will be removed", ui.Plural(lost, "object")))
 	}
-	var g grouped
-	g.split(planUnits(p), p.Inexact)
-	a.showGroups("not exact", g)
+	switch n := len(p.Inexact); {
+	case full:
+		var g grouped
+		g.split(planUnits(p), p.Inexact)
+		a.showGroups("not exact", g)
+	case n > 0:
+		a.out.Paragraph("not exact: ", fmt.Sprintf("%s that no restore can bring back; cso_backupnrestore restore %s --plan names them", ui.Plural(n, "thing"), p.Backup))
+	}
 	a.marked("warning", "", p.Warnings)
 	a.marked("refused", "", p.Refusals)
 	if p.Drift != "" {

@@ -215,7 +215,7 @@ func TestHealth_golden(t *testing.T) {
 func TestWidth_everyScreen(t *testing.T) {
 	for width := 10; width <= 120; width += 7 {
 		a, b := testApp(t, width)
-		a.showPlan(samplePlan())
+		a.showPlan(samplePlan(), true)
 		s := a.newScreen()
 		for _, l := range s.lines(backupMoment(0)) {
 			a.out.Line("%s", a.out.Cut(l, width-1))
