@@ -51,7 +51,7 @@ func (x *site) add(ref string, seal bool) store.Ref {
 	if err != nil {
 		x.t.Fatal(err)
 	}
-	u, err := x.s.BeginUnit(x.t.Context(), r, store.UnitID{Component: "etcd", Instance: "central"}, x.w, store.UnitOptions{})
+	u, err := x.s.BeginUnit(x.t.Context(), r, store.UnitID{Component: "beta", Instance: "central"}, x.w, store.UnitOptions{})
 	if err != nil {
 		x.t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func TestListAndResolve(t *testing.T) {
 		t.Errorf("got  %q\nwant %q", lines, want)
 	}
 	e := got[2]
-	if e.Totals.Units != 1 || e.Totals.Records != 1 || !e.Consistent || e.Warnings != 1 || !slices.Equal(e.Components, []string{"etcd"}) || !e.LastFull.IsZero() || e.Path != x.s.Dir(c) {
+	if e.Totals.Units != 1 || e.Totals.Records != 1 || !e.Consistent || e.Warnings != 1 || !slices.Equal(e.Components, []string{"beta"}) || !e.LastFull.IsZero() || e.Path != x.s.Dir(c) {
 		t.Errorf("%+v", e)
 	}
 	if err := os.WriteFile(mf, []byte(strings.Replace(string(good), `"w"`, `"x"`, 1)), 0o600); err != nil {
@@ -130,7 +130,7 @@ func TestListAndResolve(t *testing.T) {
 		"_safety": store.ErrNoSuchBackup, "_safety/2019": store.ErrNoSuchBackup, saf.String(): saf, x.s.Dir(saf): saf,
 		x.s.Dir(a): a, x.s.Dir(a) + "/": a, x.root + "/DAILY/../DAILY/" + a.Timestamp: a, x.root + "/DAILY": c,
 		x.root: store.ErrNoSuchBackup, "/": store.ErrNoSuchBackup, "/etc": store.ErrNoSuchBackup, x.root + "/none": store.ErrNoSuchBackup,
-		x.s.Dir(a) + "/etcd": store.ErrNoSuchBackup, "": store.ErrNoSuchBackup, "../x": store.ErrNoSuchBackup, "DAILY/../WEEKLY": store.ErrNoSuchBackup,
+		x.s.Dir(a) + "/beta": store.ErrNoSuchBackup, "": store.ErrNoSuchBackup, "../x": store.ErrNoSuchBackup, "DAILY/../WEEKLY": store.ErrNoSuchBackup,
 		"LINK": store.ErrNoSuchBackup, "LINK/2019-03-10T00-00-00Z": store.ErrNoSuchBackup,
 	} {
 		e, err := Resolve(x.s, arg)
