@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/csobackup/cso_backupnrestore/internal/keys"
 	"github.com/csobackup/cso_backupnrestore/internal/manifest"
 	"github.com/csobackup/cso_backupnrestore/internal/store"
@@ -152,7 +154,18 @@ func TestListAndResolve(t *testing.T) {
 	}
 }
 
-// A thousand backups are listed in under half a second of processor time at hand.
+// cpu is the processor time used so far: unlike wall time it does not depend
+// on what else the machine does.
+func cpu(t *testing.T) time.Duration {
+	t.Helper()
+	var r unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &r); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+}
+
+// A thousand backups are listed within half a second of processor time.
 func TestListIsFast(t *testing.T) {
 	x := newSite(t)
 	first := x.add("N/2019-01-01T00-00-00Z", true)
@@ -183,9 +196,9 @@ func TestListIsFast(t *testing.T) {
 	}
 	best := time.Hour
 	for range 3 {
-		start := time.Now()
+		start := cpu(t)
 		es, err := List(x.s, Filter{Reader: &x.r})
-		best = min(best, time.Since(start))
+		best = min(best, cpu(t)-start)
 		if err != nil || len(es) != 1001 || es[0].Status != Complete || es[0].LastFull.IsZero() {
 			t.Fatal(len(es), err)
 		}
