@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/csobackup/cso_backupnrestore/internal/keys"
 	"github.com/csobackup/cso_backupnrestore/internal/manifest"
 	"github.com/csobackup/cso_backupnrestore/internal/store"
@@ -60,20 +62,25 @@ func List(s *store.Store, f Filter) ([]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out []Entry
-	for _, r := range refs {
-		if (r.Safety() && !f.Safety) || (f.Name != "" && r.Name != f.Name) {
-			continue
-		}
-		e, err := Load(s, r, f.Reader)
-		if errors.Is(err, store.ErrNoSuchBackup) {
-			continue // removed meanwhile
-		}
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, e)
+	refs = slices.DeleteFunc(refs, func(r store.Ref) bool {
+		return (r.Safety() && !f.Safety) || (f.Name != "" && r.Name != f.Name)
+	})
+	out := make([]Entry, len(refs))
+	var g errgroup.Group
+	g.SetLimit(4)
+	for i, r := range refs {
+		g.Go(func() (err error) {
+			out[i], err = Load(s, r, f.Reader)
+			if errors.Is(err, store.ErrNoSuchBackup) {
+				return nil // removed meanwhile: its place stays empty
+			}
+			return err
+		})
 	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	out = slices.DeleteFunc(out, func(e Entry) bool { return e.Status == "" })
 	slices.SortFunc(out, func(a, b Entry) int {
 		if a.Safety != b.Safety {
 			if a.Safety {

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/csobackup/cso_backupnrestore/internal/keys"
 	"github.com/csobackup/cso_backupnrestore/internal/manifest"
 	"github.com/csobackup/cso_backupnrestore/internal/store"
@@ -51,7 +53,7 @@ func (x *site) add(ref string, seal bool) store.Ref {
 	if err != nil {
 		x.t.Fatal(err)
 	}
-	u, err := x.s.BeginUnit(x.t.Context(), r, store.UnitID{Component: "etcd", Instance: "central"}, x.w, store.UnitOptions{})
+	u, err := x.s.BeginUnit(x.t.Context(), r, store.UnitID{Component: "beta", Instance: "central"}, x.w, store.UnitOptions{})
 	if err != nil {
 		x.t.Fatal(err)
 	}
@@ -111,7 +113,7 @@ func TestListAndResolve(t *testing.T) {
 		t.Errorf("got  %q\nwant %q", lines, want)
 	}
 	e := got[2]
-	if e.Totals.Units != 1 || e.Totals.Records != 1 || !e.Consistent || e.Warnings != 1 || !slices.Equal(e.Components, []string{"etcd"}) || !e.LastFull.IsZero() || e.Path != x.s.Dir(c) {
+	if e.Totals.Units != 1 || e.Totals.Records != 1 || !e.Consistent || e.Warnings != 1 || !slices.Equal(e.Components, []string{"beta"}) || !e.LastFull.IsZero() || e.Path != x.s.Dir(c) {
 		t.Errorf("%+v", e)
 	}
 	if err := os.WriteFile(mf, []byte(strings.Replace(string(good), `"w"`, `"x"`, 1)), 0o600); err != nil {
@@ -130,7 +132,7 @@ func TestListAndResolve(t *testing.T) {
 		"_safety": store.ErrNoSuchBackup, "_safety/2019": store.ErrNoSuchBackup, saf.String(): saf, x.s.Dir(saf): saf,
 		x.s.Dir(a): a, x.s.Dir(a) + "/": a, x.root + "/DAILY/../DAILY/" + a.Timestamp: a, x.root + "/DAILY": c,
 		x.root: store.ErrNoSuchBackup, "/": store.ErrNoSuchBackup, "/etc": store.ErrNoSuchBackup, x.root + "/none": store.ErrNoSuchBackup,
-		x.s.Dir(a) + "/etcd": store.ErrNoSuchBackup, "": store.ErrNoSuchBackup, "../x": store.ErrNoSuchBackup, "DAILY/../WEEKLY": store.ErrNoSuchBackup,
+		x.s.Dir(a) + "/beta": store.ErrNoSuchBackup, "": store.ErrNoSuchBackup, "../x": store.ErrNoSuchBackup, "DAILY/../WEEKLY": store.ErrNoSuchBackup,
 		"LINK": store.ErrNoSuchBackup, "LINK/2019-03-10T00-00-00Z": store.ErrNoSuchBackup,
 	} {
 		e, err := Resolve(x.s, arg)
@@ -152,7 +154,18 @@ func TestListAndResolve(t *testing.T) {
 	}
 }
 
-// A thousand backups are listed in under half a second of processor time at hand.
+// cpu is the processor time used so far: unlike wall time it does not depend
+// on what else the machine does.
+func cpu(t *testing.T) time.Duration {
+	t.Helper()
+	var r unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &r); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+}
+
+// A thousand backups are listed within half a second of processor time.
 func TestListIsFast(t *testing.T) {
 	x := newSite(t)
 	first := x.add("N/2019-01-01T00-00-00Z", true)
@@ -183,9 +196,9 @@ func TestListIsFast(t *testing.T) {
 	}
 	best := time.Hour
 	for range 3 {
-		start := time.Now()
+		start := cpu(t)
 		es, err := List(x.s, Filter{Reader: &x.r})
-		best = min(best, time.Since(start))
+		best = min(best, cpu(t)-start)
 		if err != nil || len(es) != 1001 || es[0].Status != Complete || es[0].LastFull.IsZero() {
 			t.Fatal(len(es), err)
 		}

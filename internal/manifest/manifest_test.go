@@ -18,7 +18,7 @@ var ref = Ref{Name: "DAILY", Timestamp: "2019-03-16T04-00-07Z"}
 func example() (Manifest, *UnitFile) {
 	id := Hash{1}
 	u := &UnitFile{Backup: ref, Fingerprint: "f", UnitHead: UnitHead{
-		UnitID: UnitID{"mariadb", "central", "cluster"}, Scope: plugins.ScopeCluster, Consistency: "one snapshot",
+		UnitID: UnitID{"alpha", "central", "cluster"}, Scope: plugins.ScopeCluster, Consistency: "one snapshot",
 		Records: 3, Bytes: 12, Stored: 500, StoredNew: 300,
 	}, Pieces: []Piece{{ID: Hash{1}, Stored: 300, Bytes: 100, New: true}, {ID: Hash{2}, Stored: 200, Bytes: 50}},
 		Artifacts: []Artifact{
@@ -91,7 +91,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{`"format": 1`, `"format": "1"`, ErrDamaged},
 		{`DAILY/2019`, `../2019`, ErrDamaged},
 		{`DAILY/2019-03-16`, `DAILY/2019-02-30`, ErrDamaged},
-		{`"mariadb"`, `".."`, ErrDamaged},
+		{`"alpha"`, `".."`, ErrDamaged},
 		{`"estate.yaml"`, `"../estate.yaml"`, ErrDamaged},
 		{`"size": 3`, `"size": 99999999999`, ErrDamaged},
 		{`"units": 1,`, `"units": 2,`, ErrDamaged},

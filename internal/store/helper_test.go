@@ -59,7 +59,7 @@ func (x *site) next(name string) Ref {
 	return Ref{Name: name, Timestamp: manifest.Timestamp(x.clock)}
 }
 
-var unitA = UnitID{Component: "mariadb", Instance: "central", Member: "cluster"}
+var unitA = UnitID{Component: "alpha", Instance: "central", Member: "cluster"}
 
 // data is what a test stores: artifacts by name.
 type data map[string]content

@@ -36,7 +36,7 @@ func TestSealedIsNeverChanged(t *testing.T) {
 	if _, err := x.s.Seal(t.Context(), ref2, manifest.Manifest{ID: "x", Units: []UnitSummary{sum}}, o); err == nil {
 		t.Error("sealed a unit that is not the one reported")
 	}
-	x.begin(ref2, UnitID{Component: "etcd", Instance: "central"}, UnitOptions{}).Abort()
+	x.begin(ref2, UnitID{Component: "beta", Instance: "central"}, UnitOptions{}).Abort()
 	if _, err := x.s.Seal(t.Context(), ref2, manifest.Manifest{ID: "x"}, o); err == nil {
 		t.Error("sealed with an unfinished unit")
 	}

@@ -133,7 +133,7 @@ func TestConcurrentWriters(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	x := newSite(t)
 	ref := x.next("D")
-	ids := []UnitID{unitA, {Component: "etcd", Instance: "central", Member: "cluster"}}
+	ids := []UnitID{unitA, {Component: "beta", Instance: "central", Member: "cluster"}}
 	var wg sync.WaitGroup
 	for n, id := range ids {
 		wg.Go(func() {
