@@ -68,7 +68,7 @@ func fingerprint(t testing.TB, l *lab.Lab, on plugins.Target) string {
 func client(t testing.TB, on plugins.Target, member int) *zk.Conn {
 	t.Helper()
 	m := on.Members[member]
-	c, events, err := zk.Connect([]string{m.Address}, 5*time.Second, zk.WithLogInfo(false))
+	c, events, err := zk.Connect([]string{m.Address}, 30*time.Second, zk.WithLogInfo(false))
 	must(t, err)
 	deadline := time.After(10 * time.Second)
 	for c.State() != zk.StateHasSession {

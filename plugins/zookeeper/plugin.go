@@ -23,7 +23,7 @@ import (
 )
 
 const (
-	sessionTimeout = 6 * time.Second // asked for; also how long a claim outlives a killed restore
+	sessionTimeout = 5 * time.Second // asked for; also how long a claim outlives a killed restore
 	connectTimeout = 10 * time.Second
 	walkers        = 3 // connections that read at once
 )

@@ -137,9 +137,9 @@ func large(t testing.TB, on plugins.Target) {
 	_, err := c.Create("/large", nil, 0, zk.WorldACL(zk.PermAll))
 	must(t, err)
 	r := rand.NewChaCha8([32]byte{1})
-	for i := range 256 {
+	for i := range 512 {
 		var ops []any
-		for k := range 96 {
+		for k := range 48 {
 			data := make([]byte, 4096)
 			r.Read(data)
 			ops = append(ops, &zk.CreateRequest{Path: fmt.Sprintf("/large/%03d-%02d", i, k), Data: data, Acl: zk.WorldACL(zk.PermAll)})
