@@ -83,10 +83,6 @@ func (c *Control) Fence(ctx context.Context, in workflows.FenceInput) (workflows
 	if err != nil {
 		return workflows.FenceResult{}, told(ctx, err)
 	}
-	before, err := c.Journal.Read()
-	if err != nil {
-		return workflows.FenceResult{}, told(ctx, err)
-	}
 	s, err := c.Journal.Claim(ctx, journal.Request{
 		Cluster: cluster, Workflow: info.WorkflowExecution.ID, Run: info.WorkflowExecution.RunID,
 		Operation: in.Operation, Backup: in.Backup, Repairs: in.Repairs,
@@ -96,11 +92,9 @@ func (c *Control) Fence(ctx context.Context, in workflows.FenceInput) (workflows
 	}
 	out := workflows.FenceResult{Claim: s.Claim, Written: s.Written, Held: s.Hold != nil}
 	if s.Half() || s.Hold != nil {
-		out.Safety = s.Safety
-		if before.Claim != s.Claim {
-			out.Source, out.Targets = before.Backup, before.Targets
-		}
+		out.Safety, out.Source, out.Targets = s.Safety, s.Backup, s.Targets
 	}
+	out.Entered = s.Lease != nil && s.Lease.Entered
 	return out, nil
 }
 

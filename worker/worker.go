@@ -31,7 +31,7 @@ import (
 )
 
 const (
-	pinKeep    = 30 * time.Minute // a pin nobody fetches is let go of
+	pinKeep    = 6 * time.Hour // a pin nobody fetches is let go of; every run that ends in order lets go of its own
 	reapEvery  = 30 * time.Second
 	stopWithin = 10 * time.Second
 	slots      = 32 // of the VM's queues; how many run is the workflow's decision

@@ -118,6 +118,7 @@ func (r *run) fence(ctx workflow.Context, repairs bool) (FenceResult, error) {
 		return f, err
 	}
 	r.claim, r.progress.Epoch, r.adopted = f.Claim, f.Claim.Epoch, f.Written
+	r.lease.on = f.Entered // what a dead run left on is left by this one
 	r.watch(ctx)
 	futures := make([]workflow.Future, len(r.survey.VMs))
 	for i, vm := range r.survey.VMs {

@@ -51,9 +51,10 @@ type FenceInput struct {
 type FenceResult struct {
 	Claim   epoch.Claim `json:"claim"`
 	Held    bool        `json:"held"`    // a hold was adopted
+	Entered bool        `json:"entered"` // maintenance is on from a run before
 	Written []string    `json:"written"` // units half written by the run before
 	Safety  string      `json:"safety"`  // its safety backup
-	Source  string      `json:"source"`  // the backup it was restoring
+	Source  string      `json:"source"`  // what the claim is for: the backup that is restored
 	Targets []string    `json:"targets"` // the units it was restoring
 }
 

@@ -132,12 +132,17 @@ func (j *Journal) Claim(ctx context.Context, r Request) (State, error) {
 	if _, err := rand.Read(nonce[:]); err != nil {
 		return State{}, fmt.Errorf("nonce: %w", err)
 	}
+	next := old.Claim.Epoch + 1
+	if old.Claim.Epoch == 0 {
+		// A new store must not begin below what VMs and databases have seen of an older one.
+		next = uint64(time.Now().Unix())
+	}
 	s := State{
-		Claim:    epoch.Claim{Epoch: old.Claim.Epoch + 1, Cluster: r.Cluster, Run: r.Run, Nonce: hex.EncodeToString(nonce[:])},
+		Claim:    epoch.Claim{Epoch: next, Cluster: r.Cluster, Run: r.Run, Nonce: hex.EncodeToString(nonce[:])},
 		Workflow: r.Workflow, Operation: r.Operation, Backup: r.Backup, Opened: time.Now().UTC(), Phase: "fence",
 	}
 	if old.Open() {
-		s.Written, s.Safety, s.Hold = old.Written, old.Safety, old.Hold
+		s.Written, s.Targets, s.Safety, s.Hold = old.Written, old.Targets, old.Safety, old.Hold
 		if l := old.Lease; l != nil && l.Entered {
 			s.Lease = &Lease{Prior: l.Prior, Known: l.Known, Entered: true}
 		}
