@@ -91,6 +91,8 @@ func withoutFiles(t *testing.T, on plugins.Target) {
 	c := client(t, on, 0)
 	defer c.Close()
 	create(t, c, "/a", []byte("x"), 0, zk.DigestACL(zk.PermAll, "a", "b"))
+	create(t, c, "/null", nil, 0, world)
+	create(t, c, "/empty", []byte{}, 0, world)
 	_, err := c.CreateContainer("/container", nil, zk.FlagContainer, world)
 	must(t, err)
 	with, _ := backup(t, open(t, on))
@@ -98,7 +100,13 @@ func withoutFiles(t *testing.T, on plugins.Target) {
 	if len(rep.Inexact) != 1 || !strings.Contains(rep.Inexact[0].What, "container") {
 		t.Errorf("inexact %+v", rep.Inexact)
 	}
+	slow := without(on, "data_dir")
+	slow.Members[0].Options["bulk_reads"] = "no"
+	single, _ := backup(t, open(t, slow))
 	for i, a := range with.Artifacts() {
+		if b := single.Artifacts()[i]; a.Name == "tree" && a.Digest != b.Digest {
+			t.Errorf("bulk and single reads differ: %v %v", a, b)
+		}
 		if b := blind.Artifacts()[i]; a.Name == "tree" && a.Digest != b.Digest {
 			t.Errorf("access lists from the server's files and from the server differ: %v %v", a, b)
 		}

@@ -30,8 +30,8 @@ const (
 
 // Plugin protects one ZooKeeper ensemble. Member options: auth_file or
 // auth_env (lines `SCHEME CREDENTIALS`, as addauth takes them), data_dir and
-// data_log_dir (of a server on this VM), control_program, and for TLS ca_file,
-// cert_file and key_file.
+// data_log_dir (of a server on this VM), control_program, bulk_reads (`no`: one
+// znode in one request), and for TLS ca_file, cert_file and key_file.
 type Plugin struct{}
 
 // New returns the plugin.

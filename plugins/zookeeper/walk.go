@@ -51,7 +51,7 @@ func (s *session) newWalker(ctx context.Context, scratch string) (*walker, error
 	if err != nil {
 		return nil, err
 	}
-	w := &walker{s: s, conns: []*zkwire.Conn{first}, batch: 16, multi: true}
+	w := &walker{s: s, conns: []*zkwire.Conn{first}, batch: 16, multi: s.members[0].Options["bulk_reads"] != "no"}
 	w.cond = sync.NewCond(&w.mu)
 	w.t = &tree{nodes: map[string]*node{}, ephemerals: map[string]zkwire.Stat{}, acls: newACLTable(), spool: spool.New(scratch, memoryBound), member: m.Name}
 	for len(w.conns) < walkers {
@@ -61,7 +61,7 @@ func (s *session) newWalker(ctx context.Context, scratch string) (*walker, error
 		}
 		w.conns = append(w.conns, c)
 	}
-	if err := w.prepare(ctx); err != nil {
+	if err := w.prepare(ctx, m); err != nil {
 		w.close()
 		w.t.spool.Close()
 		return nil, err
@@ -78,7 +78,7 @@ func (w *walker) close() {
 }
 
 // prepare brings the member up to date and learns what it can do.
-func (w *walker) prepare(ctx context.Context) error {
+func (w *walker) prepare(ctx context.Context, m plugins.Member) error {
 	c := w.conns[0]
 	err := c.Do(ctx, zkwire.Sync("/"), func(r zkwire.Reply) error {
 		if r.Code != zkwire.OK {
@@ -89,22 +89,26 @@ func (w *walker) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = c.Do(ctx, zkwire.MultiRead([]string{"/"}), func(r zkwire.Reply) error {
+	probe := zkwire.Exists("/")
+	if w.multi {
+		probe = zkwire.MultiRead([]string{"/"})
+	}
+	err = c.Do(ctx, probe, func(r zkwire.Reply) error {
 		w.start = r.Zxid
-		w.multi = r.Code != zkwire.Unimplemented
+		w.multi = w.multi && r.Code != zkwire.Unimplemented
 		return nil
 	})
-	if err == nil || ctx.Err() != nil {
+	if ctx.Err() != nil || err == nil && (w.multi || probe.Op != zkwire.OpMultiRead) {
 		return err
 	}
-	// Servers before 3.6 drop the connection on a request they do not know.
+	// Servers before 3.6 end the session of one who sends a request they do not know.
 	w.multi = false
-	w.conns[0], _, err = w.s.dial(ctx)
+	again, err := w.s.dialMember(ctx, m)
 	if err != nil {
-		w.conns = w.conns[1:]
 		return err
 	}
 	c.Close()
+	w.conns[0] = again
 	return w.conns[0].Do(ctx, zkwire.Exists("/"), func(r zkwire.Reply) error {
 		w.start = r.Zxid
 		return nil

@@ -18,11 +18,13 @@ const (
 	opMulti           = 14
 	opCreateContainer = 19
 	opCreateTTL       = 21
-	opMultiRead       = 22
 	opAuth            = 100
 	opClose           = -11
 	opError           = -1
 )
+
+// OpMultiRead is the operation of MultiRead, unknown to servers before 3.6.
+const OpMultiRead = 22
 
 // Flags of Create (CreateMode).
 const (
@@ -225,7 +227,7 @@ func MultiRead(paths []string) Request {
 		e.Bool(false)
 	}
 	e.multiHeader(-1, true)
-	return Request{opMultiRead, e.B}
+	return Request{OpMultiRead, e.B}
 }
 
 // MultiReadSize is what one path takes in a MultiRead request, in bytes.
