@@ -24,6 +24,7 @@ const (
 	reachTime = 5 * time.Second
 	callTime  = 10 * time.Second
 	queryTime = 4 * time.Second
+	settle    = 4 * time.Second // until a worker that starts is known as a poller
 )
 
 // connect gives a client of a Temporal that answers, or says what to do.
@@ -64,17 +65,24 @@ func cause(err error) error {
 	return errors.New(strings.Trim(s, `"`))
 }
 
-// ready says whether somebody works on the control queue; without, a run would wait for ever.
+// ready says whether somebody works on the control queue; without, a run
+// would wait for ever. A worker that has just started is not known at once.
 func (a *app) ready(ctx context.Context, c client.Client) error {
-	n, _, err := pollers(ctx, c, workflows.ControlQueue, enumspb.TASK_QUEUE_TYPE_WORKFLOW)
-	if err != nil {
-		return a.temporalError(err, "ask for the control worker")
-	}
-	if n == 0 {
+	for until := a.now().Add(settle); ; {
+		n, _, err := pollers(ctx, c, workflows.ControlQueue, enumspb.TASK_QUEUE_TYPE_WORKFLOW)
+		if err != nil {
+			return a.temporalError(err, "ask for the control worker")
+		}
+		if n > 0 {
+			return nil
+		}
+		if a.now().Before(until) && ctx.Err() == nil {
+			time.Sleep(settle / 10)
+			continue
+		}
 		return problem.New(problem.Unreachable, "start it on the installer-vm: systemctl start cso-backup-worker; then: cso_backupnrestore doctor",
 			"the control worker does not answer: nobody polls the queue %s", workflows.ControlQueue)
 	}
-	return nil
 }
 
 // pollers counts who polled a queue lately. A long poll lasts a minute, so

@@ -24,6 +24,8 @@ const (
 	staleAfter = 10 * time.Second
 	stuckAt    = 3                // attempts of one workflow task
 	unclaimed  = 10 * time.Second // a workflow task that waits longer has no worker
+	abandon    = 30 * time.Second // a run that no worker has even begun is taken back after this time
+	untouched  = 2                // events of such a run: started, first task scheduled
 )
 
 // moment is what is known of a run at one time.
@@ -33,6 +35,7 @@ type moment struct {
 	beats    map[string]workflows.Beat // by activity ID
 	attempts map[string]int32          // of activities, by ID
 	note     string                    // what holds it up, if anything does
+	waiting  time.Duration             // how long the run waits for its very first worker
 	status   enumspb.WorkflowExecutionStatus
 	at       time.Time
 }
@@ -44,8 +47,10 @@ func (a *app) watch(ctx context.Context, c client.Client, r run, v any) error {
 	defer s.close()
 	var m moment
 	answered := a.now()
-	tick := time.NewTicker(pollEvery)
+	tick := time.NewTicker(pollEvery / 5) // a short run should not be waited for
 	defer tick.Stop()
+	calm := time.AfterFunc(2*pollEvery, func() { tick.Reset(pollEvery) })
+	defer calm.Stop()
 	for {
 		err := a.look(ctx, c, r, &m)
 		switch {
@@ -57,6 +62,9 @@ func (a *app) watch(ctx context.Context, c client.Client, r run, v any) error {
 			if m.status != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
 				s.close()
 				return a.result(ctx, c, r, v)
+			}
+			if m.waiting > abandon {
+				return a.takeBack(ctx, c, r)
 			}
 		case !unreachable(err):
 			return a.temporalError(err, "watch")
@@ -74,6 +82,18 @@ func (a *app) watch(ctx context.Context, c client.Client, r run, v any) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// takeBack ends a run that no worker has begun: nothing has happened, and it
+// must not begin hours later, when nobody expects it.
+func (a *app) takeBack(ctx context.Context, c client.Client, r run) error {
+	call, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	if err := c.TerminateWorkflow(call, r.ID, r.RunID, "no worker began it"); err != nil {
+		return a.temporalError(err, "take back the run that no worker has begun")
+	}
+	return problem.New(problem.Unreachable, "start it on the installer-vm: systemctl start cso-backup-worker; then: cso_backupnrestore doctor",
+		"no control worker took the operation within %s; it was taken back, nothing has happened", ui.Took(abandon))
 }
 
 func (r run) attachArg() string {
@@ -113,7 +133,7 @@ func (a *app) look(ctx context.Context, c client.Client, r run, m *moment) error
 	if err != nil {
 		return err
 	}
-	m.at, m.note = a.now(), ""
+	m.at, m.note, m.waiting = a.now(), "", 0
 	m.status = d.GetWorkflowExecutionInfo().GetStatus()
 	m.beats, m.attempts = beats(d.GetPendingActivities())
 	if m.status != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
@@ -123,6 +143,9 @@ func (a *app) look(ctx context.Context, c client.Client, r run, m *moment) error
 		return nil
 	}
 	if m.note = a.holdup(ctx, c, r, d); m.note != "" {
+		if d.GetWorkflowExecutionInfo().GetHistoryLength() <= untouched {
+			m.waiting = m.at.Sub(d.GetPendingWorkflowTask().GetScheduledTime().AsTime())
+		}
 		return nil // a query would wait for the same worker
 	}
 	if p, err := a.progress(ctx, c, r); err == nil {
@@ -203,24 +226,24 @@ var errNothing = errors.New("no operation is known")
 
 // watchQuietly waits for a short run without a screen.
 func (a *app) watchQuietly(ctx context.Context, c client.Client, r run, v any) error {
-	var m moment
 	tick := time.NewTicker(pollEvery / 5)
 	defer tick.Stop()
-	said := ""
+	said := false
 	for {
-		d, err := c.DescribeWorkflowExecution(ctx, r.ID, r.RunID)
+		var m moment
+		err := a.look(ctx, c, r, &m)
 		switch {
 		case ctx.Err() != nil:
 			return a.detached(r)
 		case err != nil:
 			return a.temporalError(err, "watch")
-		}
-		if m.status = d.GetWorkflowExecutionInfo().GetStatus(); m.status != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
+		case m.status != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING:
 			return a.result(ctx, c, r, v)
-		}
-		if n := a.holdup(ctx, c, r, d); n != "" && said == "" {
-			said = n
-			a.note("%s", n)
+		case m.waiting > abandon:
+			return a.takeBack(ctx, c, r)
+		case m.note != "" && !said:
+			said = true
+			a.note("%s", m.note)
 		}
 		select {
 		case <-ctx.Done():
