@@ -175,7 +175,26 @@ func (c *Control) Cleanup(ctx context.Context, in workflows.CleanupInput) error 
 	if err := c.Journal.Close(ctx, in.Claim, in.Outcome); err != nil {
 		return told(ctx, err)
 	}
+	if in.Outcome == "sealed" {
+		c.tidy(ctx)
+	}
 	return told(ctx, c.trimSafety(ctx))
+}
+
+// tidyWithin bounds the removal of what dead runs left in the store; the next run goes on with it.
+const tidyWithin = time.Minute
+
+// tidy removes incomplete backups and unused objects; no run is open that could need them.
+func (c *Control) tidy(ctx context.Context) {
+	ctx, done := context.WithTimeout(ctx, tidyWithin)
+	defer done()
+	rep, err := c.Store.Cleanup(ctx)
+	if err != nil {
+		c.Log.Warn("store cleanup", "err", err)
+	}
+	if len(rep.Incomplete) > 0 || rep.Objects > 0 {
+		c.Log.Info("store cleanup", "incomplete", rep.Incomplete, "objects", rep.Objects, "bytes", rep.Bytes)
+	}
 }
 
 // Holder asks who holds the estate.

@@ -35,6 +35,8 @@ var verdicts = []verdict{
 	{plugins.ErrFenced, problem.Busy, "a newer operation has taken over; see `cso_backupnrestore status`", true},
 	{keys.ErrIdentity, problem.Key, "put the identity that was shown at setup back to its place, or import it with `setup --identity FILE`", true},
 	{manifest.ErrTampered, problem.Integrity, "do not restore from it; use another backup", true},
+	{store.ErrInUse, problem.Busy, "an older attempt is still letting go of it", false},
+	{store.ErrSealed, problem.Failed, "", true},
 	{store.ErrNoSuchBackup, problem.NoBackup, "see `cso_backupnrestore list`", true},
 	{store.ErrIncomplete, problem.NoBackup, "choose a complete one: `cso_backupnrestore list`", true},
 	{plugins.ErrCorrupt, problem.Integrity, "see `cso_backupnrestore verify`; the next backup stores damaged pieces anew", true},

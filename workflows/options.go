@@ -18,7 +18,7 @@ var retry = &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficie
 // onControl: short steps of the control worker.
 func onControl(ctx workflow.Context, summary string) workflow.Context {
 	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		TaskQueue: ControlQueue, StartToCloseTimeout: 2 * time.Minute, ScheduleToCloseTimeout: leaveWithin,
+		TaskQueue: ControlQueue, StartToCloseTimeout: 3 * time.Minute, ScheduleToCloseTimeout: leaveWithin,
 		RetryPolicy: retry, WaitForCancellation: true, Summary: summary,
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/csobackup/cso_backupnrestore/internal/buildinfo"
@@ -15,6 +16,10 @@ import (
 	"github.com/csobackup/cso_backupnrestore/plugins/all"
 	"github.com/csobackup/cso_backupnrestore/worker"
 )
+
+// memory is the soft limit of this process: transfers are promised to stay
+// below 256 MiB, and the collector needs to know.
+const memory = 230 << 20
 
 func main() { os.Exit(run()) }
 
@@ -36,6 +41,9 @@ func run() int {
 		return 0
 	}
 	syscall.Umask(0o077)
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memory)
+	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
