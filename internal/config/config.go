@@ -246,8 +246,14 @@ func FromEnv(getenv func(string) string) Paths {
 	}
 }
 
-// PKI, Keys, Schedules and Worker are the parts of the state directory.
-func (p Paths) PKI() string       { return filepath.Join(p.State, "pki") }
-func (p Paths) Keys() string      { return filepath.Join(p.State, "keys") }
+// PKI is where certificates lie.
+func (p Paths) PKI() string { return filepath.Join(p.State, "pki") }
+
+// Keys is where identity, content-id key and manifest key lie.
+func (p Paths) Keys() string { return filepath.Join(p.State, "keys") }
+
+// Schedules is where the schedule files lie.
 func (p Paths) Schedules() string { return filepath.Join(p.State, "schedules") }
-func (p Paths) Worker() string    { return filepath.Join(p.State, "worker") }
+
+// Worker is where this VM's worker keeps its claim, locks and scratch files.
+func (p Paths) Worker() string { return filepath.Join(p.State, "worker") }

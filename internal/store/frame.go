@@ -98,7 +98,7 @@ func (s *recordScanner) next() (key, value []byte, err error) {
 	if err := s.fill(k + 1); err != nil {
 		return nil, nil, err
 	}
-	v, n := 0, 0
+	var v, n int
 	for n = 1; ; n++ {
 		if err := s.fill(k + n); err != nil {
 			return nil, nil, err

@@ -20,8 +20,11 @@ import (
 
 // Names that callers use; the documents define them.
 type (
-	Ref         = manifest.Ref
-	UnitID      = manifest.UnitID
+	// Ref is manifest.Ref.
+	Ref = manifest.Ref
+	// UnitID is manifest.UnitID.
+	UnitID = manifest.UnitID
+	// UnitSummary is manifest.Unit.
 	UnitSummary = manifest.Unit
 )
 

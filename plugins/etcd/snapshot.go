@@ -92,7 +92,6 @@ func (s *session) spool(ctx context.Context, run plugins.Run, dir string) (path 
 // trailer hashes a stream but for its last 32 bytes, which must be that hash.
 type trailer struct {
 	tail []byte
-	sum  []byte
 	hash interface {
 		io.Writer
 		Sum([]byte) []byte

@@ -111,7 +111,6 @@ func (s *session) await(ctx context.Context, m plugins.Member) error {
 // stored is a whole backup, checked, data in the spool.
 type stored struct {
 	nodes []wanted
-	kinds map[string]kind
 	stats map[string]statsRecord
 	acls  *aclTable
 	spool *spool.Spool

@@ -62,7 +62,7 @@ func Dial(ctx context.Context, addr string, o Options) (*Conn, error) {
 	if o.TLS != nil {
 		cfg := o.TLS.Clone()
 		if cfg.ServerName == "" {
-			cfg.ServerName, _, _ = net.SplitHostPort(addr) //nolint:errcheck // an empty name fails the handshake
+			cfg.ServerName, _, _ = net.SplitHostPort(addr) // an empty name fails the handshake
 		}
 		tc := tls.Client(nc, cfg)
 		if err := tc.HandshakeContext(ctx); err != nil {

@@ -153,7 +153,7 @@ func SetData(path string, data []byte, version int32) Request {
 // Delete removes a znode without children if its version is version (-1: any).
 func Delete(path string, version int32) Request { return versioned(opDelete, path, version) }
 
-// Check, inside a Multi, lets it succeed only if the znode's version is version.
+// Check lets the Multi it stands in succeed only if the znode's version is version.
 func Check(path string, version int32) Request { return versioned(opCheck, path, version) }
 
 func versioned(op int32, path string, version int32) Request {

@@ -254,7 +254,7 @@ func (server) Secure(ctx context.Context, members []engine.Member) error {
 		db.Close()
 		var denied *mysql.MySQLError
 		if !errors.As(err, &denied) || denied.Number != 1045 {
-			return fmt.Errorf("mariadb %s: root without password was not refused (%v): start over with an empty directory", m.Name, err)
+			return fmt.Errorf("mariadb %s: root without password was not refused (%w): start over with an empty directory", m.Name, err)
 		}
 	}
 	return nil

@@ -81,7 +81,7 @@ func transfer(ctx context.Context, db *sql.DB, from, to, amount int) error {
 		}
 		// A transfer of nothing changes no row; any other changes exactly one.
 		if changed, err := res.RowsAffected(); err != nil || (changed != 1 && s.amount != 0) {
-			return fmt.Errorf("transfer: account %d changed %d rows (%v): fill the server first", s.id, changed, err)
+			return fmt.Errorf("transfer: account %d changed %d rows (%w): fill the server first", s.id, changed, err)
 		}
 	}
 	if err := tx.Commit(); err != nil {
