@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	memoryBound  = 16 << 20 // bytes of znode data in memory; what is above goes into the encrypted spool
+	memoryBound  = 8 << 20 // bytes of znode data in memory; what is above goes into the encrypted spool
 	maxPasses    = 10
 	maxBatch     = 500       // znodes in one multiRead
 	maxRequest   = 500 << 10 // bytes of one multiRead request; servers refuse more than 1 MB
