@@ -18,15 +18,11 @@ import (
 // is no longer that version.
 const remembered = "files-restored.json"
 
-func remember(run plugins.Run, t *tree) error {
+func remember(run plugins.Run, left map[string]version) error {
 	if run.Scratch == "" {
 		return nil
 	}
-	m := make(map[string]version, len(t.entries))
-	for _, e := range t.entries {
-		m[e.Path] = e.at
-	}
-	b, err := json.Marshal(m)
+	b, err := json.Marshal(left)
 	if err == nil {
 		err = os.WriteFile(filepath.Join(run.Scratch, remembered), b, 0o600)
 	}

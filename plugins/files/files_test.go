@@ -339,8 +339,8 @@ func TestSpecialFilesAreReportedAndSpared(t *testing.T) {
 	m := plugintest.NewMemory()
 	rep, err := s.Backup(t.Context(), run(t, plugins.OpBackup), m)
 	must(t, err)
-	if len(rep.Warnings) != 1 || !strings.Contains(rep.Warnings[0], dir+"/fifo") {
-		t.Errorf("warnings %q do not name the FIFO", rep.Warnings)
+	if len(rep.Inexact) != 1 || !strings.Contains(rep.Inexact[0].What, dir+"/fifo") {
+		t.Errorf("%+v does not name the FIFO", rep.Inexact)
 	}
 	_, err = s.Restore(t.Context(), run(t, plugins.OpRestore), m)
 	must(t, err)

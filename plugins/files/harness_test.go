@@ -22,11 +22,18 @@ import (
 	"github.com/csobackup/cso_backupnrestore/plugins/secrets"
 )
 
+// stateMade tells a child process of the suite that it shares the state directory of its parent.
+const stateMade = "FILES_TEST_STATE"
+
 func TestMain(m *testing.M) {
+	if os.Getenv(stateMade) != "" {
+		plugintest.Main(m, secrets.New()) // does not return
+	}
 	dir, err := os.MkdirTemp("", "files-state-")
 	if err != nil {
 		panic(err)
 	}
+	os.Setenv(stateMade, "yes")
 	os.Setenv("CSO_BACKUP_STATE", dir)
 	code := m.Run()
 	os.RemoveAll(dir)
@@ -58,7 +65,7 @@ func run(t *testing.T, op plugins.Operation) plugins.Run {
 	return plugins.Run{Epoch: epoch, Operation: op, Attempt: fmt.Sprint(t.Name(), epoch), Parallel: 1, Scratch: t.TempDir(), Log: slog.New(slog.DiscardHandler)}
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -66,7 +73,7 @@ func must(t *testing.T, err error) {
 }
 
 // fill makes a tree with everything awkward in it.
-func fill(t *testing.T, dir string) {
+func fill(t testing.TB, dir string) {
 	t.Helper()
 	p := func(n string) string { return filepath.Join(dir, n) }
 	for _, d := range []string{"keys", "keys/deep/er", "empty", "a b\n\xff", "shared"} {
@@ -124,7 +131,7 @@ func wreck(t *testing.T, dir string) {
 }
 
 // oracle describes a tree without any code of the plugin.
-func oracle(t *testing.T, dir string) string {
+func oracle(t testing.TB, dir string) string {
 	t.Helper()
 	var lines []string
 	inodes := map[uint64]string{}
@@ -173,7 +180,7 @@ func oracle(t *testing.T, dir string) string {
 }
 
 // versions is inode and change time of everything: equal means not touched.
-func versions(t *testing.T, dir string) string {
+func versions(t testing.TB, dir string) string {
 	t.Helper()
 	var b strings.Builder
 	must(t, filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {

@@ -104,13 +104,14 @@ func (p *pin) Release(context.Context) error { return p.spool.Close() }
 
 // Backup writes two artifacts: the tree, and the contents in chunks.
 func (p *pin) Backup(ctx context.Context, run plugins.Run, w plugins.ArtifactWriter) (plugins.Report, error) {
-	rep := plugins.Report{Consistency: "one moment: nothing changed between two passes over the whole tree"}
+	rep := plugins.Report{ServerVersion: "files", Consistency: "one moment: nothing changed between two passes over the whole tree"}
 	if !p.quiet {
 		rep.Consistency = "each file is whole, but the tree changed while it was read"
 		rep.Warnings = append(rep.Warnings, "kept changing while being read: "+some(p.moved))
 	}
 	if n := len(p.tree.special); n > 0 {
-		rep.Warnings = append(rep.Warnings, fmt.Sprintf("%d sockets, FIFOs or devices are not part of the backup: %s", n, some(p.tree.special)))
+		rep.Inexact = append(rep.Inexact, plugins.Inexact{What: fmt.Sprintf("%d sockets, FIFOs or devices: %s", n, some(p.tree.special)),
+			Why: "they belong to running programs and are not part of the backup"})
 	}
 	var total int64
 	for _, e := range p.tree.entries {

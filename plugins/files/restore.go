@@ -17,7 +17,7 @@ import (
 type diff struct {
 	add, change []int    // indices of the wanted entries
 	extra       []string // live paths that are not in the backup
-	equal       int
+	same        []entry  // live entries that are as wanted
 }
 
 func (d diff) empty() bool { return len(d.add)+len(d.change)+len(d.extra) == 0 }
@@ -37,7 +37,7 @@ func compare(want []entry, live *tree, roots []string) diff {
 		seen[e.Path] = true
 		switch {
 		case ok && want[i].Meta.equal(e.Meta):
-			d.equal++
+			d.same = append(d.same, e)
 		case ok && want[i].Meta.Type == typeAbsent:
 			d.extra = append(d.extra, e.Path)
 		case ok && e.Meta.Type == typeAbsent:
@@ -94,27 +94,50 @@ func (s *session) Restore(ctx context.Context, run plugins.Run, r plugins.Artifa
 	}
 	defer c.close()
 	rep.Warnings = s.warnings(want)
-	touched := map[string]bool{}
+	touched, left := map[string]bool{}, map[string]version{}
 	for pass := 0; ; pass++ {
 		live, err := (&scanner{}).scan(ctx, s.roots)
 		if err != nil {
 			return fail(err)
 		}
 		d := compare(want, live, s.roots)
+		for _, e := range d.same {
+			left[e.Path] = e.at
+		}
 		if d.empty() && len(live.leftovers) == 0 {
-			rep.Artifacts, rep.Unchanged = len(touched), 2-len(touched)
-			return rep, remember(run, live)
+			break
+		}
+		if bad := ours(want, live, d, left); len(bad) > 0 {
+			return fail(fmt.Errorf("%s are not as they were written: this file system cannot hold what the backup holds: %w", some(bad), plugins.ErrData))
 		}
 		if pass == 3 {
-			return fail(fmt.Errorf("%s differ after %d passes: stop what writes there, or check that the file system can hold it: %w", some(paths(want, d)), pass, plugins.ErrData))
+			rep.Warnings = append(rep.Warnings, "somebody else kept writing during the restore: "+some(paths(want, d)))
+			break
 		}
-		if err := s.pass(ctx, run, r, c, want, live, d, &rep, touched); err != nil {
+		if err := s.pass(ctx, run, r, c, want, live, d, &rep, touched, left); err != nil {
 			return fail(err)
 		}
 	}
+	rep.Artifacts, rep.Unchanged = len(touched), 2-len(touched)
+	return rep, remember(run, left)
 }
 
-func (s *session) pass(ctx context.Context, run plugins.Run, r plugins.ArtifactReader, c *claim, want []entry, live *tree, d diff, rep *plugins.Report, touched map[string]bool) error {
+// ours are the entries that differ although nobody has touched them since we wrote them.
+func ours(want []entry, live *tree, d diff, left map[string]version) []string {
+	differs := make(map[string]bool, len(d.change))
+	for _, i := range d.change {
+		differs[want[i].Path] = true
+	}
+	var out []string
+	for _, e := range live.entries {
+		if at, wrote := left[e.Path]; differs[e.Path] && wrote && at == e.at {
+			out = append(out, e.Path)
+		}
+	}
+	return out
+}
+
+func (s *session) pass(ctx context.Context, run plugins.Run, r plugins.ArtifactReader, c *claim, want []entry, live *tree, d diff, rep *plugins.Report, touched map[string]bool, left map[string]version) error {
 	sp := spool.New(run.Scratch, memoryBound)
 	defer sp.Close()
 	needed := map[string]bool{}
@@ -134,7 +157,7 @@ func (s *session) pass(ctx context.Context, run plugins.Run, r plugins.ArtifactR
 			return err
 		}
 	}
-	w := &writer{ctx: ctx, run: run, roots: s.roots, claim: c, spool: sp, rep: rep}
+	w := &writer{ctx: ctx, run: run, roots: s.roots, claim: c, spool: sp, rep: rep, left: left}
 	return w.write(want, live, d)
 }
 

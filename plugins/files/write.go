@@ -23,8 +23,9 @@ type writer struct {
 	claim *claim
 	spool *spool.Spool
 	rep   *plugins.Report
-	aside []string        // replaced directories, removed at the end
-	dirs  map[string]bool // directories whose entries changed, to be synced
+	left  map[string]version // every entry as it was left
+	aside []string           // replaced directories, removed at the end
+	dirs  map[string]bool    // directories whose entries changed, to be synced
 }
 
 func (w *writer) write(want []entry, live *tree, d diff) error {
@@ -123,6 +124,10 @@ func (w *writer) entry(e entry) error {
 			return errors.Join(err, removeAll(dir, tmp))
 		}
 		w.dirs[filepath.Dir(e.Path)] = true
+		if err := unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return err
+		}
+		w.left[e.Path] = versionOf(st)
 		return nil
 	})
 }
@@ -245,7 +250,14 @@ func (w *writer) directories(want []entry) error {
 				return err
 			}
 			w.dirs[e.Path] = true
-			return apply(fd, e.Meta)
+			if err := apply(fd, e.Meta); err != nil {
+				return err
+			}
+			if err := unix.Fstat(fd, &st); err != nil {
+				return err
+			}
+			w.left[e.Path] = versionOf(st)
+			return nil
 		})
 		if err != nil {
 			return err

@@ -71,7 +71,7 @@ func TestEnsemble(t *testing.T) {
 		t.Errorf("health %+v", h)
 	}
 	m, rep := backup(t, s)
-	if len(rep.Inexact) != 0 || !strings.Contains(rep.Consistency, "one moment") || len(rep.Warnings) != 1 || !strings.Contains(rep.Warnings[0], "2 ephemeral") {
+	if len(rep.Warnings) != 0 || !strings.Contains(rep.Consistency, "one moment") || len(rep.Inexact) != 1 || !strings.Contains(rep.Inexact[0].What, "2 ephemeral") {
 		t.Errorf("report %+v", rep)
 	}
 
