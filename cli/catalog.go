@@ -92,7 +92,7 @@ func (a *app) entries(f catalog.Filter) ([]catalog.Entry, error) {
 	return catalog.List(s, f)
 }
 
-// unitName writes a unit as everywhere else: etcd, etcd@east, secrets/vm1.
+// unitName writes a unit as everywhere else: component@instance/member, defaults left out.
 func unitName(u manifest.UnitID) string {
 	return workflows.Unit{Component: u.Component, Instance: u.Instance, Member: u.Normal().Member}.String()
 }

@@ -202,7 +202,7 @@ func (d *documented) stray(args []string, i int) error {
 	}
 	switch {
 	case last == "databases" || (d.seen["databases"] != "" && last == ""):
-		return usage("quote it: -t '*'; or write names with commas and without blanks: -t mariadb,etcd",
+		return usage("quote it: -t '*'; or write names with commas and without blanks: -t "+exampleList(),
 			"%q belongs to no option: the shell replaces an unquoted * by file names", word)
 	case last == "cron" || (d.seen["cron"] != "" && last == ""):
 		return usage("quote it: -c '0 13 * * 0', or write it with dashes: -c '0-13-*-*-0'", "%q belongs to no option: the time is several words", word)

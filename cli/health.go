@@ -20,7 +20,7 @@ func (a *app) healthCommand(wire wireFunc) *cobra.Command {
 	cmd := wire(&cobra.Command{
 		Use: "healthcheck", Short: "the health of all databases, VMs and of this product", Args: exactly(0, ""),
 		Long:    "Check the health. The exit status is 0 for GREEN, 3 for AMBER, 5 for RED.",
-		Example: "  cso_backupnrestore healthcheck\n  cso_backupnrestore healthcheck --databases mariadb,etcd",
+		Example: "  cso_backupnrestore healthcheck\n  cso_backupnrestore healthcheck --databases " + exampleList(),
 	}, func(ctx context.Context, _ []string) (*outcome, error) {
 		chosen, told, err := databases("--databases", list)
 		if err != nil {
@@ -31,7 +31,7 @@ func (a *app) healthCommand(wire wireFunc) *cobra.Command {
 		}
 		return a.healthcheck(ctx, chosen)
 	})
-	cmd.Flags().StringVar(&list, "databases", "*", "'*' or a comma list; mariadb@east for one instance")
+	cmd.Flags().StringVar(&list, "databases", "*", "'*' or a comma list; "+exampleInstance()+" for one instance")
 	return cmd
 }
 
@@ -128,7 +128,7 @@ func (a *app) graded(who, grade string, reasons []string, about string) {
 	}
 }
 
-// title writes a unit as the product does: "Mariadb", "Etcd@east".
+// title writes a unit as the product does, with a capital.
 func title(s string) string {
 	if s == "" {
 		return s

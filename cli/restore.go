@@ -12,6 +12,7 @@ import (
 
 	"github.com/csobackup/cso_backupnrestore/internal/problem"
 	"github.com/csobackup/cso_backupnrestore/internal/ui"
+	"github.com/csobackup/cso_backupnrestore/plugins"
 	"github.com/csobackup/cso_backupnrestore/workflows"
 )
 
@@ -35,7 +36,7 @@ func (a *app) restoreCommand(wire wireFunc) *cobra.Command {
 what appeared since is removed. It shows its plan first and asks once.`,
 		Example: `  cso_backupnrestore restore MAR09 --plan
   cso_backupnrestore restore MAR09
-  cso_backupnrestore restore DAILY/2019-03-16T04 --databases mariadb,etcd
+  cso_backupnrestore restore DAILY/2019-03-16T04 --databases ` + exampleList() + `
   cso_backupnrestore restore MAR09 --disaster-recovery --confirm MAR09`,
 	}, func(ctx context.Context, args []string) (*outcome, error) {
 		o.backup = args[0]
@@ -51,7 +52,7 @@ what appeared since is removed. It shows its plan first and asks once.`,
 	})
 	f := cmd.Flags()
 	f.BoolVar(&o.plan, "plan", false, "show what it would do, and stop")
-	f.StringVar(&list, "databases", "*", "'*' or a comma list; mariadb@east for one instance")
+	f.StringVar(&list, "databases", "*", "'*' or a comma list; "+exampleInstance()+" for one instance")
 	f.BoolVar(&o.disaster, "disaster-recovery", false, "onto freshly installed or destroyed servers")
 	f.BoolVar(&o.inPlace, "in-place", false, "needs less space: replaces data without a shadow copy beside it")
 	f.StringVar(&o.confirm, "confirm", "", "the backup's NAME: go on without asking, also where something is lost for good")
@@ -170,16 +171,28 @@ func (a *app) agree(p workflows.RestorePlan, in workflows.RestoreInput) (confirm
 		if !ok {
 			return "", problem.New(problem.Confirm, "", "not confirmed: nothing was changed")
 		}
-		return nameOf(p.Backup), nil
+		if p.Forever || sick(p) {
+			return nameOf(p.Backup), nil
+		}
+		return "", nil
 	case p.Forever:
 		return "", problem.New(problem.Confirm, "add --confirm "+nameOf(p.Backup), "something would be lost for good, which no safety backup holds; nothing was changed")
 	}
 	return "", nil
 }
 
+// sick says whether a unit to be restored is RED: then the safety backup may
+// not be able to read everything.
+func sick(p workflows.RestorePlan) bool {
+	return slices.ContainsFunc(p.Units, func(u workflows.UnitPlan) bool { return u.Grade == string(plugins.Red) })
+}
+
 func question(p workflows.RestorePlan) string {
-	if p.Forever {
+	switch {
+	case p.Forever:
 		return "What is marked above will be LOST FOR GOOD."
+	case sick(p):
+		return "What is RED above may not be readable any more: the safety backup will hold what can be read."
 	}
 	return "A safety backup of what is overwritten is taken first."
 }

@@ -16,16 +16,16 @@ const rootHelp = `Back up and restore the databases of an estate, its passwords 
 as one backup at one consistency point.
 
 Examples:
-  cso_backupnrestore -b backup -s MAR09                    back up everything
-  cso_backupnrestore -b backup -s MAR09 -m yes             … in maintenance mode
-  cso_backupnrestore -b listbackups                        what there is
-  cso_backupnrestore -b backupdetails -s MAR09             what is in it
-  cso_backupnrestore -b restore -s MAR09                   put it all back
-  cso_backupnrestore -b restore -s MAR09 -t mariadb,etcd   put two databases back
-  cso_backupnrestore -b restore -s MAR09 -r yes            onto destroyed servers
+  cso_backupnrestore -b backup -s MAR09                      back up everything
+  cso_backupnrestore -b backup -s MAR09 -m yes               … in maintenance mode
+  cso_backupnrestore -b listbackups                          what there is
+  cso_backupnrestore -b backupdetails -s MAR09               what is in it
+  cso_backupnrestore -b restore -s MAR09                     put it all back
+  cso_backupnrestore -b restore -s MAR09 -t %-16s  put two databases back
+  cso_backupnrestore -b restore -s MAR09 -r yes              onto destroyed servers
   cso_backupnrestore -b scheduledbackup -s DAILY -c '30-2-*-*-*' -m yes
   cso_backupnrestore -b healthcheck
-  cso_backupnrestore restore MAR09 --plan                  only say what it would do
+  cso_backupnrestore restore MAR09 --plan                    only say what it would do
 
 Options of the documented form:
   -b OPERATION   backup restore healthcheck reindex backupdetails listbackups
@@ -34,7 +34,7 @@ Options of the documented form:
   -m yes|no      maintenance mode (backup, scheduledbackup); default no
   -t LIST        '*' or a comma list of
                  %s
-                 (restore; mariadb@east for one instance); default '*'
+                 (restore; %s for one instance); default '*'
   -r yes|no      disaster recovery (restore); default no
   -c TIME        minute-hour-day-month-weekday, Sunday is 0 (scheduledbackup)
   -o json        one JSON document instead of text, errors too (every command)
@@ -133,7 +133,7 @@ func (a *app) rootHelp(root *cobra.Command) {
 	names := databaseNames()
 	half := (len(names) + 1) / 2
 	list := strings.Join(names[:half], ",") + ",\n                 " + strings.Join(names[half:], ",")
-	fmt.Fprintf(w, rootHelp, list)
+	fmt.Fprintf(w, rootHelp, exampleList(), list, exampleInstance())
 	fmt.Fprint(w, "\nCommands (the same operations, and more):\n")
 	for _, c := range root.Commands() {
 		if c.IsAvailableCommand() && c.Name() != "help" {

@@ -43,10 +43,11 @@ type statusView struct {
 // status joins what Temporal knows with the journal, which is the truth about
 // a half-done operation and readable without Temporal.
 func (a *app) status(ctx context.Context) (*outcome, error) {
-	record, err := a.journal()
+	state, err := a.journal()
 	if err != nil {
 		a.note("the journal cannot be read: %v", err)
 	}
+	record := journal.Summary(state)
 	o, err := a.statusOf(ctx, record)
 	if o == nil {
 		o = &outcome{Result: statusView{Journal: record}}
@@ -60,22 +61,24 @@ func (a *app) status(ctx context.Context) (*outcome, error) {
 			a.out.Paragraph("journal: ", l)
 		}
 	}
+	if state.Hold != nil && !state.Closed && err == nil {
+		name := nameOf(state.Backup)
+		o.Code, o.Message = problem.Held, "the estate is held in maintenance mode until somebody decides"
+		o.Next = []string{"cso_backupnrestore resolve retry --confirm " + name, "cso_backupnrestore resolve rollback --confirm " + name, "cso_backupnrestore resolve accept --confirm " + name}
+	}
 	return o, err
 }
 
-func (a *app) journal() ([]string, error) {
+// journal reads the journal, without making one.
+func (a *app) journal() (journal.State, error) {
 	if _, err := os.Stat(filepath.Join(a.paths.Root, ".cso", "journal")); errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return journal.State{}, nil
 	}
 	j, err := journal.At(a.paths.Root)
 	if err != nil {
-		return nil, err
+		return journal.State{}, err
 	}
-	s, err := j.Read()
-	if err != nil {
-		return nil, err
-	}
-	return journal.Summary(s), nil
+	return j.Read()
 }
 
 func (a *app) statusOf(ctx context.Context, record []string) (*outcome, error) {

@@ -51,7 +51,7 @@ func yesNo(option, s string) (bool, error) {
 }
 
 // databases reads the value of -t: "*" gives none, which means everything.
-// Names may carry an instance (mariadb@east). Aliases are replaced, and told.
+// Names may carry an instance (NAME@INSTANCE). Aliases are replaced, and told.
 func databases(option, s string) (chosen, told []string, err error) {
 	list := strings.Join(databaseNames(), ",")
 	if s == "*" {
@@ -84,6 +84,12 @@ func databases(option, s string) (chosen, told []string, err error) {
 	}
 	return chosen, told, nil
 }
+
+// exampleList and exampleInstance stand in help texts; names come from the
+// table of components only.
+func exampleList() string { return strings.Join(databaseNames()[:2], ",") }
+
+func exampleInstance() string { return databaseNames()[0] + "@east" }
 
 func databaseNames() []string {
 	var out []string
