@@ -48,12 +48,12 @@ func (s *session) Pin(ctx context.Context, run plugins.Run) (plugins.Pin, error)
 		return nil, fmt.Errorf("pin: %w", err)
 	}
 	id := filepath.Base(v.path) + "@" + strconv.FormatInt(v.revision, 10)
-	return &pin{s: s, v: v, info: plugins.PinInfo{ID: id, At: v.at, Position: s.position(v.revision)}}, nil
+	return &pin{s: s, v: v, info: plugins.PinInfo{ID: id, At: v.at, Position: position(v.revision, v.cluster)}}, nil
 }
 
-// position names the revision and, where known, the cluster it belongs to.
-func (s *session) position(revision int64) string {
-	return "revision " + strconv.FormatInt(revision, 10)
+// position names a revision and the cluster it belongs to.
+func position(revision int64, cluster uint64) string {
+	return fmt.Sprintf("revision %d of cluster %x", revision, cluster)
 }
 
 type pin struct {

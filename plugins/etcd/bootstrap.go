@@ -224,7 +224,7 @@ func (b *bootstrap) ask(ctx context.Context, rep *plugins.Report) error {
 	}
 	if err == nil {
 		rep.ServerVersion = st.Version
-		rep.Position = fmt.Sprintf("revision %d", st.Header.Revision)
+		rep.Position = position(st.Header.Revision, st.Header.ClusterId)
 	}
 	return err
 }

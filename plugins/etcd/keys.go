@@ -65,7 +65,7 @@ func (v *view) keys(ctx context.Context, dir string) (_ *keyIter, err error) {
 			return nil
 		}
 		rows = append(rows, row{kv.GetKey(), k}) // both stay valid: one is a copy, the other the file's
-		if size += len(kv.GetKey()) + 80; size >= sortMemory {
+		if size += len(kv.GetKey()) + 80; size >= v.sortMemory {
 			if err := it.spill(rows, dir); err != nil {
 				return err
 			}

@@ -84,7 +84,7 @@ func (s *session) restore(ctx context.Context, run plugins.Run, r plugins.Artifa
 	if err != nil {
 		return rep, s.cfg.wrap("read the revision", err)
 	}
-	rep.Position = s.position(now.Header.Revision)
+	rep.Position = position(now.Header.Revision, now.Header.ClusterId)
 	rep.Records, rep.Bytes = w.puts.Load(), w.bytes.Load()
 	rep.Removed = w.removed
 	for _, changed := range []bool{w.puts.Load()+w.deletes > 0, w.leaseChanges > 0} {

@@ -15,6 +15,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 	"go.etcd.io/etcd/api/v3/authpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/lease/leasepb"
 	"google.golang.org/protobuf/proto"
 
@@ -34,23 +35,23 @@ var (
 
 // spool streams a snapshot of one member into a new file of dir and verifies
 // the checksum at its end. The snapshot is not older than the moment of the call.
-func (s *session) spool(ctx context.Context, run plugins.Run, dir string) (path string, version string, err error) {
+func (s *session) spool(ctx context.Context, run plugins.Run, dir string) (path string, st *clientv3.StatusResponse, err error) {
 	c, err := s.single(ctx)
 	if err != nil {
-		return "", "", err
+		return "", nil, err
 	}
 	// Once this member has answered a linearizable read it has applied all that
 	// was acknowledged before; its next snapshot holds it.
 	if _, err := c.Get(ctx, epochKey); err != nil {
-		return "", "", s.cfg.wrap("read before the snapshot", err)
+		return "", nil, s.cfg.wrap("read before the snapshot", err)
 	}
-	st, err := c.Status(ctx, c.Endpoints()[0])
+	st, err = c.Status(ctx, c.Endpoints()[0])
 	if err != nil {
-		return "", "", s.cfg.wrap("ask for the status", err)
+		return "", nil, s.cfg.wrap("ask for the status", err)
 	}
 	f, err := os.CreateTemp(dir, "snapshot-*")
 	if err != nil {
-		return "", "", err
+		return "", nil, err
 	}
 	defer func() {
 		if err = errors.Join(err, f.Close()); err != nil {
@@ -59,7 +60,7 @@ func (s *session) spool(ctx context.Context, run plugins.Run, dir string) (path 
 	}()
 	r, err := c.Snapshot(ctx)
 	if err != nil {
-		return "", "", s.cfg.wrap("take a snapshot", err)
+		return "", nil, s.cfg.wrap("take a snapshot", err)
 	}
 	defer r.Close()
 	var sum trailer
@@ -69,7 +70,7 @@ func (s *session) spool(ctx context.Context, run plugins.Run, dir string) (path 
 		if n > 0 {
 			sum.write(buf[:n])
 			if _, err := f.Write(buf[:n]); err != nil {
-				return "", "", fmt.Errorf("spool the snapshot: %w: %w", plugins.ErrSpace, err)
+				return "", nil, fmt.Errorf("spool the snapshot: %w: %w", plugins.ErrSpace, err)
 			}
 			if total += int64(n); total >= next {
 				run.Report(plugins.Status{Phase: "snapshot", Bytes: total, Total: st.DbSize})
@@ -80,13 +81,13 @@ func (s *session) spool(ctx context.Context, run plugins.Run, dir string) (path 
 			break
 		}
 		if rerr != nil {
-			return "", "", s.cfg.wrap("read the snapshot", rerr)
+			return "", nil, s.cfg.wrap("read the snapshot", rerr)
 		}
 	}
 	if err := sum.check(); err != nil {
-		return "", "", fmt.Errorf("%s: snapshot: %w: take it again", s.cfg.target, err)
+		return "", nil, fmt.Errorf("%s: snapshot: %w: take it again", s.cfg.target, err)
 	}
-	return f.Name(), st.Version, nil
+	return f.Name(), st, nil
 }
 
 // trailer hashes a stream but for its last 32 bytes, which must be that hash.
@@ -124,10 +125,14 @@ type view struct {
 	revision int64
 	at       time.Time
 	version  string
-	leases   map[int64]leaseTimes // without the product's own
-	auth     bool
-	users    map[string]*authpb.User
-	roles    map[string]*authpb.Role
+	cluster  uint64
+
+	sortMemory int
+
+	leases map[int64]leaseTimes // without the product's own
+	auth   bool
+	users  map[string]*authpb.User
+	roles  map[string]*authpb.Role
 }
 
 type leaseTimes struct{ granted, remaining int64 }
@@ -137,7 +142,7 @@ func (v *view) close() error { return errors.Join(v.db.Close(), os.Remove(v.path
 // look takes a snapshot of the live cluster and opens it. The caller closes it.
 func (s *session) look(ctx context.Context, run plugins.Run) (*view, error) {
 	at := time.Now()
-	path, version, err := s.spool(ctx, run, run.Scratch)
+	path, st, err := s.spool(ctx, run, run.Scratch)
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +150,7 @@ func (s *session) look(ctx context.Context, run plugins.Run) (*view, error) {
 	if err != nil {
 		return nil, errors.Join(err, os.Remove(path))
 	}
-	v.at, v.version = at, version
+	v.at, v.version, v.cluster = at, st.Version, st.Header.ClusterId
 	return v, nil
 }
 
@@ -155,7 +160,7 @@ func openView(ctx context.Context, cfg *config, path string) (*view, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the snapshot %s: %w", filepath.Base(path), err)
 	}
-	v := &view{cfg: cfg, db: db, path: path, leases: map[int64]leaseTimes{}, users: map[string]*authpb.User{}, roles: map[string]*authpb.Role{}}
+	v := &view{cfg: cfg, db: db, path: path, sortMemory: sortMemory, leases: map[int64]leaseTimes{}, users: map[string]*authpb.User{}, roles: map[string]*authpb.Role{}}
 	err = db.View(func(tx *bolt.Tx) error {
 		v.revision = revisionOf(tx)
 		if b := tx.Bucket(bucketAuth); b != nil {

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -95,8 +98,15 @@ func (s *session) AccountArtifact(name string) bool { return name == accountsArt
 
 // RestoreAccounts makes the accounts equal.
 func (s *session) RestoreAccounts(ctx context.Context, run plugins.Run, r plugins.ArtifactReader) (plugins.Report, error) {
-	return s.restore(ctx, run, r, false, true)
+	rep, err := s.restore(ctx, run, r, false, true)
+	if err != nil {
+		return rep, err
+	}
+	return rep, os.WriteFile(filepath.Join(run.Scratch, accountsFile), nil, 0o600)
 }
+
+// accountsFile, in the scratch directory, says that RestoreAccounts has ended.
+const accountsFile = "accounts-restored"
 
 func (s *session) restore(ctx context.Context, run plugins.Run, r plugins.ArtifactReader, data, accounts bool) (plugins.Report, error) {
 	var rep plugins.Report
@@ -194,7 +204,15 @@ func (s *session) Compare(ctx context.Context, run plugins.Run, r plugins.Artifa
 	if err != nil {
 		return nil, fmt.Errorf("compare %s: %w", s.target, err)
 	}
-	out := plugins.DiffDigests(live, r.Artifacts())
+	want := r.Artifacts()
+	if run.Operation == plugins.OpRestore || run.Operation == plugins.OpRollback {
+		// Between Restore and RestoreAccounts the accounts are still the old ones, as they should be.
+		if _, err := os.Stat(filepath.Join(run.Scratch, accountsFile)); errors.Is(err, os.ErrNotExist) {
+			want = slices.DeleteFunc(want, func(a plugins.ArtifactInfo) bool { return a.Name == accountsArtifact })
+			delete(live, accountsArtifact)
+		}
+	}
+	out := plugins.DiffDigests(live, want)
 	for i := range out {
 		t, err := tableName(out[i].Artifact)
 		if err != nil {

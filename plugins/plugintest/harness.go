@@ -90,6 +90,7 @@ func Run(t *testing.T, h Harness) {
 		{"describes itself", s.describes},
 		{"backup is repeatable", s.repeatable},
 		{"round trip", s.roundTrip},
+		{"accounts apart", s.accountsApart},
 		{"plan", s.plan},
 		{"dirty target", s.dirty},
 		{"second restore changes nothing", s.second},

@@ -109,6 +109,32 @@ func (s *suite) roundTrip(t *testing.T) {
 	})
 }
 
+// accountsApart: after Restore alone the old accounts are no difference; after RestoreAccounts all is equal.
+func (s *suite) accountsApart(t *testing.T) {
+	ses, err := s.Plugin.Open(t.Context(), s.Target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ses.Close()
+	as, ok := ses.(plugins.AccountSwitcher)
+	if !ok {
+		notRun(t, "the session is no AccountSwitcher")
+		return
+	}
+	s.Wreck(t, s.Target, s.seed+9)
+	run := s.run(t, plugins.OpRestore)
+	if _, err := ses.Restore(t.Context(), run, s.backup); err != nil {
+		t.Fatal(err)
+	}
+	if d := s.compare(t, s.Target, run, s.backup); len(d) > 0 {
+		t.Errorf("between Restore and RestoreAccounts: %+v", d)
+	}
+	if _, err := as.RestoreAccounts(t.Context(), run, s.backup); err != nil {
+		t.Fatal(err)
+	}
+	s.mustEqual(t, s.Target, run, s.backup, s.print)
+}
+
 func (s *suite) plan(t *testing.T) {
 	ses, err := s.Plugin.Open(t.Context(), s.Target)
 	if err != nil {
