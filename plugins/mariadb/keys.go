@@ -95,6 +95,7 @@ func (t *tableInfo) keyParts(ix indexInfo, values []columnInfo) ([]keyPart, bool
 // they end. Others than these are not read in order.
 func padOf(charset, collation string) ([]byte, bool) {
 	nopad := strings.Contains(collation, "_nopad_")
+	collation = strings.Replace(collation, "_nopad_", "_", 1)
 	var pad []byte
 	switch {
 	case strings.HasSuffix(collation, "_bin"):

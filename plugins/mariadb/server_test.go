@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -114,8 +115,9 @@ func open(t *testing.T) *session {
 	return s.(*session)
 }
 
-// epoch grows past those of the conformance suite, which start with the time.
-var epoch = uint64(1) << 40
+// epoch grows, below those of the conformance suite, which runs last and
+// starts with the time.
+var epoch = uint64(time.Now().Unix()) - 1e8
 
 // newRun is a run of a new epoch.
 func newRun(t *testing.T, op plugins.Operation) plugins.Run {
@@ -189,4 +191,11 @@ func execSQL(t *testing.T, s *session, stmts ...string) {
 			t.Fatalf("%s: %v", st, err)
 		}
 	}
+}
+
+var discard = slog.New(slog.DiscardHandler)
+
+func atoi(s string) int {
+	n, _ := strconv.Atoi(s)
+	return n
 }
