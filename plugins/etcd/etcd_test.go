@@ -209,14 +209,14 @@ func (b *bench) invariant(t testing.TB, on plugins.Target) {
 	}
 }
 
-// large writes 80 MB in 40,000 keys.
+// large writes 80 MB in 16,000 keys.
 func (b *bench) large(t testing.TB, on plugins.Target) {
 	c := b.client(t, on)
 	defer c.Close()
-	v := strings.Repeat("0123456789abcdef", 125)
-	for i := 0; i < 40_000; {
+	v := strings.Repeat("0123456789abcdef", 312)
+	for i := 0; i < 16_000; {
 		var ops []clientv3.Op
-		for range 120 {
+		for range 100 {
 			ops = append(ops, clientv3.OpPut(fmt.Sprintf("/large/%08d", i*7919%100_000_007), v))
 			i++
 		}
