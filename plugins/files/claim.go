@@ -1,108 +1,92 @@
 package files
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"os"
 	"path/filepath"
-	"time"
-
-	"golang.org/x/sys/unix"
+	"slices"
 
 	"github.com/csobackup/cso_backupnrestore/plugins"
 )
 
-// claim says which attempt may write. It stands in the product's state
-// directory, one file for each unit, and every write to the trees happens under its
-// lock after reading it: an attempt that was thought dead and wakes up finds
-// a newer one there and writes nothing.
-type claim struct {
-	f    *os.File
-	mine string
-}
+// claim says which attempt may write: the one whose name is the last in the
+// unit's directory below the product's state directory. Names begin with the
+// epoch and a number that counts the attempts of one epoch. There is no lock that an attempt
+// could take along when its process is stopped.
+//
+// An attempt that was thought dead and wakes up between its last look at the claim and the
+// system call behind it still changes nothing: what it publishes it renames from a
+// temporary name, and what it removes it renames into one; it made that name
+// before it looked, and its successor removes all such names after it claimed.
+type claim struct{ dir, mine string }
 
-func takeClaim(ctx context.Context, state, unit string, run plugins.Run) (*claim, error) {
-	dir := filepath.Join(state, "claims")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+func takeClaim(state, unit string, run plugins.Run) (*claim, error) {
+	c := &claim{dir: filepath.Join(state, "claims", url.PathEscape(unit))}
+	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("claim of %s: %w: the state directory must be writable", unit, err)
 	}
-	f, err := os.OpenFile(filepath.Join(dir, url.PathEscape(unit)), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("claim of %s: %w", unit, err)
-	}
-	c := &claim{f: f, mine: fmt.Sprintf("%d %q\n", run.Epoch, run.Attempt)}
-	if err := c.locked(ctx, func() error { return c.write(run.Epoch) }); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("claim of %s: %w", unit, err)
-	}
-	return c, nil
-}
-
-func (c *claim) write(epoch uint64) error {
-	now, err := c.read()
-	if err != nil {
-		return err
-	}
-	var held uint64
-	if _, err := fmt.Sscanf(now, "%d", &held); err != nil && now != "" {
-		return fmt.Errorf("%s is damaged: remove it: %w", c.f.Name(), err)
-	}
-	if held > epoch {
-		return fmt.Errorf("operation %d is newer than this one, %d: %w", held, epoch, plugins.ErrFenced)
-	}
-	if now == c.mine {
-		return nil
-	}
-	if _, err := c.f.WriteAt([]byte(c.mine), 0); err != nil {
-		return err
-	}
-	if err := c.f.Truncate(int64(len(c.mine))); err != nil {
-		return err
-	}
-	return c.f.Sync()
-}
-
-func (c *claim) read() (string, error) {
-	b, err := io.ReadAll(io.NewSectionReader(c.f, 0, 4096))
-	return string(b), err
-}
-
-// guard runs a write while the claim is surely ours; ErrFenced when it is not.
-func (c *claim) guard(ctx context.Context, write func() error) error {
-	return c.locked(ctx, func() error {
-		now, err := c.read()
-		if err != nil {
-			return err
-		}
-		if now != c.mine {
-			return fmt.Errorf("another attempt has taken over: %w", plugins.ErrFenced)
-		}
-		return write()
-	})
-}
-
-func (c *claim) locked(ctx context.Context, f func() error) error {
-	fd := int(c.f.Fd())
 	for {
-		if err := ctx.Err(); err != nil {
-			return err
+		names, err := c.names()
+		if err != nil {
+			return nil, err
 		}
-		err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			break
+		n := 0
+		if len(names) > 0 {
+			var epoch uint64
+			if _, err := fmt.Sscanf(names[len(names)-1], "%d-%d", &epoch, &n); err != nil {
+				return nil, fmt.Errorf("claim %s of %s is damaged: remove it: %w", names[len(names)-1], unit, err)
+			}
+			if epoch > run.Epoch {
+				return nil, fmt.Errorf("claim of %s: operation %d is newer than this one, %d: %w", unit, epoch, run.Epoch, plugins.ErrFenced)
+			}
+			if epoch < run.Epoch {
+				n = 0
+			}
 		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("lock %s: %w", c.f.Name(), err)
+		c.mine = fmt.Sprintf("%020d-%09d", run.Epoch, n+1)
+		f, err := os.OpenFile(filepath.Join(c.dir, c.mine), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if errors.Is(err, os.ErrExist) {
+			continue // another attempt was faster; this one is later
 		}
-		if err := pause(ctx, 10*time.Millisecond); err != nil {
-			return fmt.Errorf("another attempt is in the middle of a write: %w", err)
+		if err != nil {
+			return nil, fmt.Errorf("claim of %s: %w", unit, err)
 		}
+		if err := f.Close(); err != nil {
+			return nil, fmt.Errorf("claim of %s: %w", unit, err)
+		}
+		for _, old := range names { // they are overtaken with or without their names
+			if err := os.Remove(filepath.Join(c.dir, old)); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return nil, fmt.Errorf("claim of %s: %w", unit, err)
+			}
+		}
+		return c, c.check()
 	}
-	defer unix.Flock(fd, unix.LOCK_UN) //nolint:errcheck // closing the file unlocks too
-	return f()
 }
 
-func (c *claim) close() error { return c.f.Close() }
+func (c *claim) names() ([]string, error) {
+	f, err := os.Open(c.dir)
+	if err != nil {
+		return nil, fmt.Errorf("claim: %w", err)
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(-1)
+	if err != nil {
+		return nil, fmt.Errorf("claim: %w", err)
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// check answers ErrFenced once another attempt has taken over.
+func (c *claim) check() error {
+	names, err := c.names()
+	if err != nil {
+		return err
+	}
+	if len(names) == 0 || names[len(names)-1] != c.mine {
+		return fmt.Errorf("another attempt has taken over: %w", plugins.ErrFenced)
+	}
+	return nil
+}

@@ -88,11 +88,10 @@ func (s *session) Restore(ctx context.Context, run plugins.Run, r plugins.Artifa
 	if err != nil {
 		return fail(err)
 	}
-	c, err := takeClaim(ctx, s.state, s.target.String()+"/"+s.member.Name, run)
+	c, err := takeClaim(s.state, s.target.String()+"/"+s.member.Name, run)
 	if err != nil {
 		return fail(err)
 	}
-	defer c.close()
 	rep.Warnings = s.warnings(want)
 	touched, left := map[string]bool{}, map[string]version{}
 	for pass := 0; ; pass++ {

@@ -64,7 +64,7 @@ func (w *writer) write(want []entry, live *tree, d diff) error {
 	return nil
 }
 
-// in runs f under the claim with the directory of path open.
+// in runs f with the directory of path open, while the claim is ours.
 func (w *writer) in(path string, f func(dir int, base string) error) error {
 	root := path
 	for _, r := range w.roots {
@@ -72,19 +72,22 @@ func (w *writer) in(path string, f func(dir int, base string) error) error {
 			root = r
 		}
 	}
-	err := w.claim.guard(w.ctx, func() error {
-		if path == root {
-			if err := os.MkdirAll(filepath.Dir(root), 0o755); err != nil {
-				return err
-			}
-		}
-		dir, base, err := openParent(root, path)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(dir)
-		return f(dir, base)
-	})
+	err := w.ctx.Err()
+	if err == nil {
+		err = w.claim.check()
+	}
+	if err == nil && path == root {
+		err = os.MkdirAll(filepath.Dir(root), 0o755)
+	}
+	var dir int
+	var base string
+	if err == nil {
+		dir, base, err = openParent(root, path)
+	}
+	if err == nil {
+		err = f(dir, base)
+		unix.Close(dir)
+	}
 	if err != nil {
 		return fmt.Errorf("restore %s: %w", path, err)
 	}
@@ -116,6 +119,11 @@ func (w *writer) entry(e entry) error {
 		}
 		if exists && isDir != (e.Meta.Type == typeDir) {
 			w.aside = append(w.aside, filepath.Join(filepath.Dir(e.Path), tmp))
+		}
+		if err := w.claim.check(); err != nil {
+			return errors.Join(err, removeAll(dir, tmp))
+		}
+		if exists && isDir != (e.Meta.Type == typeDir) {
 			err = unix.Renameat2(dir, tmp, dir, base, unix.RENAME_EXCHANGE)
 		} else {
 			err = unix.Renameat(dir, tmp, dir, base)
@@ -203,13 +211,13 @@ func (w *writer) remove(extra, leftovers []string) error {
 			continue
 		}
 		last = p
-		if err := w.gone(p); err != nil {
+		if err := w.gone(p, w.takeOut); err != nil {
 			return err
 		}
 		w.rep.Removed++
 	}
 	for _, p := range append(leftovers, w.aside...) {
-		if err := w.gone(p); err != nil {
+		if err := w.gone(p, removeAll); err != nil {
 			return err
 		}
 	}
@@ -217,8 +225,8 @@ func (w *writer) remove(extra, leftovers []string) error {
 }
 
 // gone removes path, which may have gone already with the directory that held it.
-func (w *writer) gone(path string) error {
-	err := w.in(path, removeAll)
+func (w *writer) gone(path string, remove func(dir int, base string) error) error {
+	err := w.in(path, remove)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
 		return nil
 	}
@@ -279,4 +287,21 @@ func syncDir(path string) error {
 		return fmt.Errorf("sync %s: %w", path, err)
 	}
 	return nil
+}
+
+// takeOut removes an entry by way of a temporary directory, see claim.
+func (w *writer) takeOut(dir int, base string) error {
+	tmp := w.temporary()
+	if err := unix.Mkdirat(dir, tmp, 0o700); err != nil {
+		return err
+	}
+	err := w.claim.check()
+	if err == nil {
+		var into int
+		if into, err = openat(dir, tmp, unix.O_PATH|dirFlags, 0); err == nil {
+			err = unix.Renameat(dir, base, into, base)
+			unix.Close(into)
+		}
+	}
+	return errors.Join(err, removeAll(dir, tmp))
 }
