@@ -131,16 +131,20 @@ func (c *copier) tables(ctx context.Context) error {
 		}
 		c.total += t.bytes
 	}
-	if err := c.each(ctx, locked); err != nil {
+	// Only the connection that holds the locks may read there: others queue behind waiting writers.
+	if err := c.each(ctx, locked, []*sql.Conn{c.pin.lock}); err != nil {
 		return err
 	}
 	if err := c.pin.unlock(ctx); err != nil {
 		return err
 	}
-	return c.each(ctx, rest)
+	return c.each(ctx, rest, c.pin.conns)
 }
 
-func (c *copier) each(ctx context.Context, list []*tableInfo) error {
+func (c *copier) each(ctx context.Context, list []*tableInfo, conns []*sql.Conn) error {
+	if len(list) == 0 {
+		return nil
+	}
 	slices.SortFunc(list, func(a, b *tableInfo) int {
 		if a.bytes != b.bytes {
 			return int(min(max(b.bytes-a.bytes, -1), 1))
@@ -149,7 +153,7 @@ func (c *copier) each(ctx context.Context, list []*tableInfo) error {
 	})
 	var next atomic.Int64
 	g, ctx := errgroup.WithContext(ctx)
-	for _, conn := range c.pin.conns {
+	for _, conn := range conns {
 		g.Go(func() error {
 			for {
 				i := int(next.Add(1)) - 1
