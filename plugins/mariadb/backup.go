@@ -194,8 +194,18 @@ func (c *copier) table(ctx context.Context, conn *sql.Conn, t *tableInfo) error 
 }
 
 func (c *copier) artifact(name string, form plugins.Form) plugins.Artifact {
-	return plugins.Artifact{Name: name, Form: form, Pin: c.pin.info.ID}
+	a := plugins.Artifact{Name: name, Form: form, Pin: c.pin.info.ID}
+	if name == definitionsArtifact {
+		a.Attributes = map[string]string{attrVersion: c.pin.s.version, attrCase: c.pin.s.lowerCase}
+	}
+	return a
 }
+
+// Attributes of the definitions artifact: what the restore's server is compared with.
+const (
+	attrVersion = "serverVersion"
+	attrCase    = "lowerCaseTableNames"
+)
 
 func (c *copier) stream(ctx context.Context, conn *sql.Conn, name string, p rowPlan) error {
 	form := plugins.Unordered

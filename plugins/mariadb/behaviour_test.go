@@ -233,6 +233,25 @@ func TestPlanRefusals(t *testing.T) {
 	}
 }
 
+// A backup of a newer server, or of one that knows names otherwise, is refused.
+func TestOtherServerRefused(t *testing.T) {
+	suiteFill(t, target(), 14)
+	s := open(t)
+	m := backup(t, s)
+	runSQL(t, target(), "DROP TABLE one.num")
+	s.major, s.lowerCase = 1006, "1"
+	p, err := s.Plan(t.Context(), newRun(t, plugins.OpInspect), m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := strings.Join(p.Refusals, "; "); !strings.Contains(text, "older") || !strings.Contains(text, "lower_case_table_names") {
+		t.Errorf("refusals %q, want version and case named", text)
+	}
+	if majorOf("11.4.2-MariaDB") != 1104 || majorOf("bogus") != 0 {
+		t.Error("versions are not read")
+	}
+}
+
 func TestOpenErrors(t *testing.T) {
 	good := target().Members[0]
 	for _, c := range []struct {
