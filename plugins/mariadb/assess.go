@@ -227,6 +227,13 @@ func (s *session) refusals(ctx context.Context, a *assessment) (out []string, er
 	if a.nothing() {
 		return nil, nil
 	}
+	from := a.artifacts[definitionsArtifact].Attributes
+	if v := from[attrVersion]; majorOf(v) > s.major {
+		out = append(out, "the backup is of version "+v+" and the server is older ("+s.version+"): restore to the same or a newer version")
+	}
+	if v := from[attrCase]; v != "" && v != s.lowerCase {
+		out = append(out, "lower_case_table_names is "+s.lowerCase+" here and was "+v+" there: names would not be the same; give the server the backup's setting")
+	}
 	rows, err := table(ctx, s.db, "SELECT @@GLOBAL.read_only, @@GLOBAL.local_infile")
 	if err != nil {
 		return nil, err

@@ -131,16 +131,20 @@ func (c *copier) tables(ctx context.Context) error {
 		}
 		c.total += t.bytes
 	}
-	if err := c.each(ctx, locked); err != nil {
+	// Only the connection that holds the locks may read there: others queue behind waiting writers.
+	if err := c.each(ctx, locked, []*sql.Conn{c.pin.lock}); err != nil {
 		return err
 	}
 	if err := c.pin.unlock(ctx); err != nil {
 		return err
 	}
-	return c.each(ctx, rest)
+	return c.each(ctx, rest, c.pin.conns)
 }
 
-func (c *copier) each(ctx context.Context, list []*tableInfo) error {
+func (c *copier) each(ctx context.Context, list []*tableInfo, conns []*sql.Conn) error {
+	if len(list) == 0 {
+		return nil
+	}
 	slices.SortFunc(list, func(a, b *tableInfo) int {
 		if a.bytes != b.bytes {
 			return int(min(max(b.bytes-a.bytes, -1), 1))
@@ -149,7 +153,7 @@ func (c *copier) each(ctx context.Context, list []*tableInfo) error {
 	})
 	var next atomic.Int64
 	g, ctx := errgroup.WithContext(ctx)
-	for _, conn := range c.pin.conns {
+	for _, conn := range conns {
 		g.Go(func() error {
 			for {
 				i := int(next.Add(1)) - 1
@@ -190,8 +194,18 @@ func (c *copier) table(ctx context.Context, conn *sql.Conn, t *tableInfo) error 
 }
 
 func (c *copier) artifact(name string, form plugins.Form) plugins.Artifact {
-	return plugins.Artifact{Name: name, Form: form, Pin: c.pin.info.ID}
+	a := plugins.Artifact{Name: name, Form: form, Pin: c.pin.info.ID}
+	if name == definitionsArtifact {
+		a.Attributes = map[string]string{attrVersion: c.pin.s.version, attrCase: c.pin.s.lowerCase}
+	}
+	return a
 }
+
+// Attributes of the definitions artifact: what the restore's server is compared with.
+const (
+	attrVersion = "serverVersion"
+	attrCase    = "lowerCaseTableNames"
+)
 
 func (c *copier) stream(ctx context.Context, conn *sql.Conn, name string, p rowPlan) error {
 	form := plugins.Unordered

@@ -105,6 +105,55 @@ func TestPinBlocksNobody(t *testing.T) {
 	}
 }
 
+// A large table without snapshots is kept from writers until it is copied, and no longer.
+func TestLargeTableWithoutSnapshots(t *testing.T) {
+	suiteFill(t, target(), 13)
+	runSQL(t, target(), "CREATE DATABASE heavy; USE heavy; CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(600)) ENGINE=MyISAM; INSERT INTO t SELECT seq, REPEAT(SHA2(seq,256),9) FROM seq_1_to_12000")
+	defer runSQL(t, target(), "DROP DATABASE heavy")
+	s := open(t)
+	want, err := s.Digest(t.Context(), newRun(t, plugins.OpInspect))
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := newRun(t, plugins.OpBackup)
+	p, err := s.Pin(t.Context(), run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Release(t.Context())
+	wrote := make(chan error, 1)
+	db := admin(t, target())
+	defer db.Close()
+	go func() {
+		_, err := db.Exec("UPDATE heavy.t SET v='later'")
+		wrote <- err
+	}()
+	select {
+	case <-wrote:
+		t.Error("somebody wrote into the table before it was copied")
+	case <-time.After(300 * time.Millisecond):
+	}
+	d := plugins.NewDigester()
+	rep, err := p.Backup(t.Context(), run, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(rep.Consistency, "heavy.t") {
+		t.Errorf("the report does not name the table: %s", rep.Consistency)
+	}
+	if got := d.Digests()["table/heavy/t"]; got != want["table/heavy/t"] || got.Records != 12000 {
+		t.Errorf("digest %v in the pin, %v before", got, want["table/heavy/t"])
+	}
+	select {
+	case err := <-wrote:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the writer still waits after the copy")
+	}
+}
+
 func TestQuietEndsWhatAnEarlierAttemptHolds(t *testing.T) {
 	suiteFill(t, target(), 10)
 	s := open(t)
@@ -181,6 +230,25 @@ func TestPlanRefusals(t *testing.T) {
 	h, err := s.Health(t.Context())
 	if err != nil || h.Grade != plugins.Amber || len(h.Reasons) < 2 {
 		t.Errorf("health: %+v, %v", h, err)
+	}
+}
+
+// A backup of a newer server, or of one that knows names otherwise, is refused.
+func TestOtherServerRefused(t *testing.T) {
+	suiteFill(t, target(), 14)
+	s := open(t)
+	m := backup(t, s)
+	runSQL(t, target(), "DROP TABLE one.num")
+	s.major, s.lowerCase = 1006, "1"
+	p, err := s.Plan(t.Context(), newRun(t, plugins.OpInspect), m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := strings.Join(p.Refusals, "; "); !strings.Contains(text, "older") || !strings.Contains(text, "lower_case_table_names") {
+		t.Errorf("refusals %q, want version and case named", text)
+	}
+	if majorOf("11.4.2-MariaDB") != 1104 || majorOf("bogus") != 0 {
+		t.Error("versions are not read")
 	}
 }
 

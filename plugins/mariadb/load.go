@@ -38,6 +38,15 @@ func (x *restorer) load(ctx context.Context) error {
 			return fmt.Errorf("make a shadow schema: %w", err)
 		}
 	}
+	// What a killed attempt of this run has left; almost always nothing.
+	left := map[string]bool{}
+	rows, err := table(ctx, x.s.db, "SELECT TABLE_SCHEMA,TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA LIKE "+lit(fmt.Sprintf(`\_cso\_%d\_new\_%%`, x.run.Epoch)))
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		left[tableArtifact(r[0], r[1])] = true
+	}
 	n := parallel(x.run)
 	if inPlace(x.run) {
 		n = 1
@@ -51,6 +60,7 @@ func (x *restorer) load(ctx context.Context) error {
 				return err
 			}
 			l := &tableLoad{x: x, o: o, info: x.a.artifacts[o.artifact()], shadow: x.shadow(o), slots: conns}
+			l.left = left[tableArtifact(l.shadow, o.Name)]
 			if err := l.run(ctx); err != nil {
 				return fmt.Errorf("load table %s.%s: %w", o.Schema, o.Name, err)
 			}
@@ -78,6 +88,7 @@ type tableLoad struct {
 	info   plugins.ArtifactInfo
 	shadow string
 	slots  chan struct{}
+	left   bool // a shadow of an earlier attempt is there
 	table  *tableInfo
 
 	mu       sync.Mutex
@@ -103,8 +114,10 @@ func (l *tableLoad) run(ctx context.Context) error {
 		}
 	}
 	ready := false
-	if err := l.in(ctx, func() (err error) { ready, err = l.reuse(ctx, name); return err }); err != nil {
-		return err
+	if l.left {
+		if err := l.in(ctx, func() (err error) { ready, err = l.reuse(ctx, name); return err }); err != nil {
+			return err
+		}
 	}
 	if !ready {
 		t, ok := splitTable(string(l.o.DDL))

@@ -45,14 +45,15 @@ func (*Plugin) Info() plugins.Info {
 
 // session is an open connection to one server.
 type session struct {
-	member  plugins.Member
-	cfg     *mysql.Config
-	db      *sql.DB // readers
-	version string
-	major   int // 1011 for 10.11
-	wsrep   bool
-	local   *sql.DB // for the product's own schema, not replicated; see ownSchema
-	kept    *sql.DB // readers opened before the accounts were switched; nil until then
+	member    plugins.Member
+	cfg       *mysql.Config
+	db        *sql.DB // readers
+	version   string
+	major     int    // 1011 for 10.11
+	lowerCase string // lower_case_table_names
+	wsrep     bool
+	local     *sql.DB // for the product's own schema, not replicated; see ownSchema
+	kept      *sql.DB // readers opened before the accounts were switched; nil until then
 }
 
 var versionText = regexp.MustCompile(`^(\d+)\.(\d+)\.\d+`)
@@ -80,21 +81,15 @@ func (p *Plugin) Open(ctx context.Context, t plugins.Target) (plugins.Session, e
 }
 
 func (s *session) identify(ctx context.Context) error {
-	rows, err := table(ctx, s.db, "SELECT VERSION(), (SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_VARIABLES WHERE VARIABLE_NAME='WSREP_ON')")
+	rows, err := table(ctx, s.db, "SELECT VERSION(), (SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_VARIABLES WHERE VARIABLE_NAME='WSREP_ON'), @@GLOBAL.lower_case_table_names")
 	if err != nil {
 		if ctx.Err() == nil && number(err) == 0 {
 			return fmt.Errorf("%w: %w: check that the server runs and listens there", plugins.ErrUnavailable, err)
 		}
 		return classify(ctx, err)
 	}
-	s.version, s.wsrep = rows[0][0], rows[0][1] == "ON"
-	v := versionText.FindStringSubmatch(s.version)
-	if v == nil {
-		return fmt.Errorf("version %q: %w: want MariaDB 10.6 or newer", s.version, plugins.ErrVersion)
-	}
-	major, _ := strconv.Atoi(v[1])
-	minor, _ := strconv.Atoi(v[2])
-	s.major = major*100 + minor
+	s.version, s.wsrep, s.lowerCase = rows[0][0], rows[0][1] == "ON", rows[0][2]
+	s.major = majorOf(s.version)
 	maria, err := value(ctx, s.db, "SELECT COUNT(*) FROM information_schema.GLOBAL_VARIABLES WHERE VARIABLE_NAME='ARIA_BLOCK_SIZE'")
 	if err != nil {
 		return classify(ctx, err)
@@ -103,6 +98,17 @@ func (s *session) identify(ctx context.Context) error {
 		return fmt.Errorf("version %q: %w: want MariaDB 10.6 or newer", s.version, plugins.ErrVersion)
 	}
 	return nil
+}
+
+// majorOf is 1011 for "10.11.19-MariaDB", 0 for what is no version.
+func majorOf(version string) int {
+	v := versionText.FindStringSubmatch(version)
+	if v == nil {
+		return 0
+	}
+	major, _ := strconv.Atoi(v[1])
+	minor, _ := strconv.Atoi(v[2])
+	return major*100 + minor
 }
 
 // PreHook stops the event scheduler before a restore, so that no event writes

@@ -118,7 +118,8 @@ func (x *restorer) restore(ctx context.Context) error {
 }
 
 // sweep drops shadow schemas: of other epochs always; of this one what a
-// killed attempt moved away, and with keep=false all.
+// killed attempt moved away, and with keep=false all. A table that a killed
+// attempt left aside is missing in its place and therefore loaded again.
 func (x *restorer) sweep(ctx context.Context, keep bool) error {
 	names, err := x.s.leftovers(ctx)
 	if err != nil {
@@ -127,11 +128,6 @@ func (x *restorer) sweep(ctx context.Context, keep bool) error {
 	for _, n := range names {
 		if keep && strings.HasPrefix(n, fmt.Sprintf("_cso_%d_new_", x.run.Epoch)) {
 			continue
-		}
-		if strings.HasSuffix(n, "_aside") {
-			if err := x.putBack(ctx, n); err != nil {
-				return err
-			}
 		}
 		if _, err := x.w.db.ExecContext(ctx, "DROP DATABASE IF EXISTS "+q(n)); err != nil {
 			return fmt.Errorf("drop schema %s of an earlier attempt: %w", n, err)

@@ -49,6 +49,12 @@ func restore(t *testing.T, s *session, m plugins.ArtifactReader, run plugins.Run
 	if err := s.PostHook(t.Context(), run); err != nil {
 		t.Fatal(err)
 	}
+	if left, err := s.leftovers(t.Context()); err != nil || len(left) > 0 {
+		t.Errorf("schemas left over: %q, %v", left, err)
+	}
+	if notes, err := column(t.Context(), s.db, "SELECT name FROM _cso_backup.journal"); err != nil || len(notes) > 0 {
+		t.Errorf("entries left in the journal: %q, %v", notes, err)
+	}
 	return rep
 }
 
