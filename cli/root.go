@@ -16,16 +16,16 @@ const rootHelp = `Back up and restore the databases of an estate, its passwords 
 as one backup at one consistency point.
 
 Examples:
-  cso_backupnrestore -b backup -s MAR09                      back up everything
-  cso_backupnrestore -b backup -s MAR09 -m yes               … in maintenance mode
-  cso_backupnrestore -b listbackups                          what there is
-  cso_backupnrestore -b backupdetails -s MAR09               what is in it
-  cso_backupnrestore -b restore -s MAR09                     put it all back
-  cso_backupnrestore -b restore -s MAR09 -t %-16s  put two databases back
-  cso_backupnrestore -b restore -s MAR09 -r yes              onto destroyed servers
+  cso_backupnrestore -b backup -s MAR09                     back up everything
+  cso_backupnrestore -b backup -s MAR09 -m yes              with maintenance
+  cso_backupnrestore -b listbackups                         what there is
+  cso_backupnrestore -b backupdetails -s MAR09              what is in it
+  cso_backupnrestore -b restore -s MAR09                    put it all back
+  cso_backupnrestore -b restore -s MAR09 -t %-15s two databases only
+  cso_backupnrestore -b restore -s MAR09 -r yes             onto new servers
   cso_backupnrestore -b scheduledbackup -s DAILY -c '30-2-*-*-*' -m yes
   cso_backupnrestore -b healthcheck
-  cso_backupnrestore restore MAR09 --plan                    only say what it would do
+  cso_backupnrestore restore MAR09 --plan                   plan only
 
 Options of the documented form:
   -b OPERATION   backup restore healthcheck reindex backupdetails listbackups

@@ -91,7 +91,7 @@ func (s *screen) lines(m moment) []string {
 		}
 		out = append(out, "  "+ui.Pad(s.a.out.Cut(ui.Clean(u.Unit), name), name, false)+"  "+s.unit(u, f))
 	}
-	if len(m.progress.Units) > 1 {
+	if len(m.progress.Units) > 1 && sum.done+sum.total > 0 {
 		out = append(out, "  "+ui.Pad("total", name, false)+"  "+s.total(sum))
 	}
 	for _, w := range last(m.progress.Warnings, 3) {
@@ -182,7 +182,10 @@ const (
 func (s *screen) unit(u workflows.UnitProgress, f flow) string {
 	switch u.State {
 	case "done":
-		t := ui.Bytes(u.Bytes)
+		t := ""
+		if u.Bytes > 0 {
+			t = ui.Bytes(u.Bytes)
+		}
 		if u.Stored > 0 {
 			t += " -> " + ui.Bytes(u.Stored)
 		}

@@ -42,7 +42,7 @@ Passwords stand in files that an option names (password_file=/path), never here.
   cso_backupnrestore setup --confirm-key /media/usb/identity
   cso_backupnrestore setup --estate-from estate.yaml
   cso_backupnrestore setup --vm installer-vm --vm infra-1 \
-      --instance ` + databaseNames()[0] + `,node-1=https://10.0.0.5:2379@infra-1,user=root,password_file=/etc/p`,
+      --instance ` + databaseNames()[0] + `,n1=10.0.0.5:2379@infra-1,password_file=/etc/pw`,
 	}, func(_ context.Context, _ []string) (*outcome, error) { return a.setup(o) })
 	f := cmd.Flags()
 	f.StringVar(&o.confirmKey, "confirm-key", "", "FILE that holds the copy of the identity, or - for standard input")

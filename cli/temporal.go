@@ -110,6 +110,7 @@ func pollers(ctx context.Context, c client.Client, queue string, kind enumspb.Ta
 type run struct {
 	ID    string `json:"workflowId"`
 	RunID string `json:"runId"`
+	ours  bool   // started by this command, which may therefore take it back
 }
 
 // startOptions describe a run to Temporal and to whoever looks at its Web UI.
@@ -150,7 +151,7 @@ func (a *app) start(ctx context.Context, c client.Client, s startOptions, input 
 	if err != nil {
 		return run{}, a.temporalError(err, "start "+s.operation)
 	}
-	return run{ID: w.GetID(), RunID: w.GetRunID()}, nil
+	return run{ID: w.GetID(), RunID: w.GetRunID(), ours: true}, nil
 }
 
 func who() string {

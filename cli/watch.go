@@ -63,7 +63,7 @@ func (a *app) watch(ctx context.Context, c client.Client, r run, v any) error {
 				s.close()
 				return a.result(ctx, c, r, v)
 			}
-			if m.waiting > abandon {
+			if m.waiting > abandon && r.ours {
 				return a.takeBack(ctx, c, r)
 			}
 		case !unreachable(err):
@@ -239,7 +239,7 @@ func (a *app) watchQuietly(ctx context.Context, c client.Client, r run, v any) e
 			return a.temporalError(err, "watch")
 		case m.status != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING:
 			return a.result(ctx, c, r, v)
-		case m.waiting > abandon:
+		case m.waiting > abandon && r.ours:
 			return a.takeBack(ctx, c, r)
 		case m.note != "" && !said:
 			said = true
