@@ -34,11 +34,13 @@ func WorkerRole(vm string) string { return "worker-" + vm }
 
 // Options resolves address, namespace and TLS for a role. External is true
 // when a standard profile (TEMPORAL_ADDRESS, TEMPORAL_CONFIG_FILE,
-// TEMPORAL_PROFILE or the default profile file) names the server.
+// TEMPORAL_PROFILE or the default profile file) names the server. A Temporal
+// that gives each role a certificate of its own is named by profiles called
+// cso-operator, cso-control and cso-worker-<vm> in that file; a role without
+// one uses the profile that the standard chooses.
 func Options(pkiDir, role string, log *slog.Logger) (o client.Options, external bool, err error) {
 	if profileGiven() {
-		o, err = envconfig.LoadDefaultClientOptions()
-		if err != nil {
+		if o, err = profile(role); err != nil {
 			return o, true, fmt.Errorf("temporal profile: %w: correct it, or unset TEMPORAL_* to use the embedded server", err)
 		}
 		external = o.HostPort != ""
@@ -57,6 +59,21 @@ func Options(pkiDir, role string, log *slog.Logger) (o client.Options, external 
 	}
 	o.ConnectionOptions.TLS = conf
 	return o, false, nil
+}
+
+// profile loads the role's own profile, or the one that the standard chooses.
+// An operator who names a profile or an address in the environment means that one.
+func profile(role string) (client.Options, error) {
+	if os.Getenv("TEMPORAL_PROFILE") == "" && os.Getenv("TEMPORAL_ADDRESS") == "" {
+		all, err := envconfig.LoadClientConfig(envconfig.LoadClientConfigOptions{})
+		if err != nil {
+			return client.Options{}, err
+		}
+		if name := "cso-" + role; all.Profiles[name] != nil {
+			return envconfig.LoadClientOptions(envconfig.LoadClientOptionsRequest{ConfigFileProfile: name})
+		}
+	}
+	return envconfig.LoadDefaultClientOptions()
 }
 
 func profileGiven() bool {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 
 	"filippo.io/age"
 
@@ -94,8 +96,28 @@ func (r Reader) ManifestKeyFor(o Opened) (Key, error) {
 	return o.Manifest, nil
 }
 
+// Bare says whether the directory holds an identity and no other key: a new
+// host on which somebody has put the copy.
+func Bare(dir string) bool {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return false
+	}
+	defer root.Close()
+	if _, err := root.Lstat(fileIdentity); err != nil {
+		return false
+	}
+	for _, n := range []string{fileContent, fileManifest, fileRecipients} {
+		if _, err := root.Lstat(n); !errors.Is(err, fs.ErrNotExist) {
+			return false
+		}
+	}
+	return true
+}
+
 // Adopt sets up the keys of a new host from a copy of the identity and the
-// keys wrapped in any manifest. What exists is never replaced.
+// keys wrapped in any manifest. What exists is never replaced; the same
+// identity may be at its place already.
 func Adopt(dir string, identity []byte, w Wrapped) error {
 	r, err := ParseIdentity(identity)
 	if err != nil {
@@ -118,7 +140,13 @@ func Adopt(dir string, identity []byte, w Wrapped) error {
 		name string
 		data []byte
 	}{{fileContent, o.Content[:]}, {fileManifest, mk[:]}, {fileIdentity, identity}} {
-		if err := fsutil.Publish(root, ".", f.name, f.data); err != nil {
+		err := fsutil.Publish(root, ".", f.name, f.data)
+		if f.name == fileIdentity && errors.Is(err, fs.ErrExist) {
+			if have, rerr := fsutil.ReadBounded(root, fileIdentity, maxFile); rerr == nil && bytes.Equal(have, identity) {
+				err = nil
+			}
+		}
+		if err != nil {
 			return fmt.Errorf("adopt keys: %w: this host has keys already; move %s away first", err, dir)
 		}
 	}

@@ -27,6 +27,16 @@ func (s *Store) Import(ctx context.Context, dir string, r keys.Reader) (Ref, err
 	return ref, nil
 }
 
+// Peek reads the manifest of a copied backup directory without proving its seal.
+func Peek(dir string) (manifest.Manifest, error) {
+	src, err := os.OpenRoot(dir)
+	if err != nil {
+		return manifest.Manifest{}, fmt.Errorf("%w: %w", ErrNoSuchBackup, err)
+	}
+	defer src.Close()
+	return loadManifest(src, Ref{}, nil)
+}
+
 func (s *Store) importDir(ctx context.Context, dir string, r keys.Reader) (Ref, error) {
 	src, err := os.OpenRoot(dir)
 	if err != nil {

@@ -23,7 +23,7 @@ var errBadConn = driver.ErrBadConn
 
 // Backup pins and copies at once.
 func (s *session) Backup(ctx context.Context, run plugins.Run, w plugins.ArtifactWriter) (plugins.Report, error) {
-	p, err := s.pin(ctx, parallel(run))
+	p, err := s.pin(ctx, parallel(run), run.Operation == plugins.OpSafety)
 	if err != nil {
 		return plugins.Report{}, fmt.Errorf("pin %s: %w", s.member.Name, err)
 	}

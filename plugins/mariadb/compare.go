@@ -16,7 +16,7 @@ func (s *session) Digest(ctx context.Context, run plugins.Run) (map[string]plugi
 }
 
 func (s *session) digest(ctx context.Context, run plugins.Run, unordered map[string]bool) (map[string]plugins.Digest, *pin, error) {
-	p, err := s.pin(ctx, parallel(run))
+	p, err := s.pin(ctx, parallel(run), false)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read %s: %w", s.member.Name, err)
 	}

@@ -57,16 +57,18 @@ type record struct{ key, value []byte }
 // milliseconds; definitions are read before and after, and the pin is taken
 // anew when they differ.
 func (s *session) Pin(ctx context.Context, run plugins.Run) (plugins.Pin, error) {
-	p, err := s.pin(ctx, parallel(run))
+	p, err := s.pin(ctx, parallel(run), run.Operation == plugins.OpSafety)
 	if err != nil {
 		return nil, fmt.Errorf("pin %s: %w", s.member.Name, err)
 	}
 	return p, nil
 }
 
-func (s *session) pin(ctx context.Context, n int) (*pin, error) {
+// pin takes the view with n connections. A safety backup takes what can be
+// read (tolerant): what cannot be opened is what the restore is to mend.
+func (s *session) pin(ctx context.Context, n int, tolerant bool) (*pin, error) {
 	for try := 1; ; try++ {
-		p, err := s.tryPin(ctx, n)
+		p, err := s.tryPin(ctx, n, tolerant)
 		if err == nil {
 			return p, nil
 		}
@@ -83,7 +85,7 @@ func (s *session) pin(ctx context.Context, n int) (*pin, error) {
 	}
 }
 
-func (s *session) tryPin(ctx context.Context, n int) (_ *pin, err error) {
+func (s *session) tryPin(ctx context.Context, n int, tolerant bool) (_ *pin, err error) {
 	db := s.kept
 	if db == nil {
 		if db, err = newPool(s.cfg, readerSetup, nil); err != nil {
@@ -113,7 +115,9 @@ func (s *session) tryPin(ctx context.Context, n int) (_ *pin, err error) {
 	if err := before.details(ctx, p.conns[0], nil); err != nil {
 		return nil, err
 	}
-	if len(before.broken) > 0 {
+	if len(before.broken) > 0 && tolerant {
+		p.warnings = append(p.warnings, "not in this safety backup, because the server cannot open them: "+brief(before.broken))
+	} else if len(before.broken) > 0 {
 		return nil, fmt.Errorf("%w: the server cannot open %s: repair it (CHECK TABLE, REPAIR TABLE) or drop it", plugins.ErrData, strings.Join(before.broken, "; "))
 	}
 	accounts, err := readAccounts(ctx, p.conns[0])

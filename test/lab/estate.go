@@ -18,6 +18,11 @@ type (
 		VMs       []estateVM       `yaml:"vms"`
 		Instances []estateInstance `yaml:"instances"`
 		Switch    *estateSwitch    `yaml:"switch,omitempty"`
+		Settings  estateSettings   `yaml:"settings"`
+	}
+	// estateSettings are short times: a test that kills a worker must not wait for production's.
+	estateSettings struct {
+		Heartbeat string `yaml:"heartbeat"`
 	}
 	estateVM struct {
 		Name string `yaml:"name"`
@@ -54,7 +59,7 @@ func (l *Lab) target(e entry, s *server) (string, map[string]string) {
 
 // writeEstate writes D/estate.yaml and D/control.
 func (l *Lab) writeEstate(st *state, table map[string]entry) error {
-	es := estate{VMs: []estateVM{{Name: vmName}}}
+	es := estate{VMs: []estateVM{{Name: vmName}}, Settings: estateSettings{Heartbeat: "10s"}}
 	for _, in := range st.instances() {
 		out := estateInstance{Component: in.component, Instance: in.name}
 		for _, s := range st.all(in.component) {
