@@ -194,6 +194,11 @@ func (c *Control) openBackup(in workflows.OpenInput) (workflows.OpenResult, erro
 			}
 		}
 		out.Units = append(out.Units, unit)
+		if unit.Member == workflows.ClusterMember {
+			for _, mem := range t.Members {
+				out.Members = append(out.Members, workflows.Unit{Component: u.Component, Instance: u.Instance, Member: mem.Name, VM: mem.VM})
+			}
+		}
 		for _, w := range u.Inexact {
 			out.Inexact = append(out.Inexact, unit.String()+": "+w.What) // why: the manifest says, `info` shows it
 		}

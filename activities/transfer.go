@@ -24,7 +24,7 @@ func (v *VM) transfer(ctx context.Context, in workflows.UnitInput, step string, 
 	var live live
 	start := time.Now()
 	err := beat.Run(ctx, v.Client, beat.For(in.Heartbeat), live.beat, func(bctx context.Context) error {
-		actx, leave, err := v.Attempts.Enter(bctx, in.Unit.String(), in.Claim)
+		actx, leave, err := v.Attempts.Enter(bctx, place(in), in.Claim)
 		if err != nil {
 			return err
 		}
@@ -52,6 +52,14 @@ func (v *VM) transfer(ctx context.Context, in workflows.UnitInput, step string, 
 		v.Log.Info(step, "unit", in.Unit.String(), "epoch", in.Claim.Epoch, "took", time.Since(start).Round(time.Millisecond))
 	}
 	return told(ctx, err)
+}
+
+// place names what at most one attempt may work on: a unit, or one member of it.
+func place(in workflows.UnitInput) string {
+	if in.Member == "" || in.Member == in.Unit.Member {
+		return in.Unit.String()
+	}
+	return in.Unit.String() + "/" + in.Member
 }
 
 // Pin takes and holds the unit's view; without a Pinner the result has no id.
@@ -130,8 +138,9 @@ func (v *VM) RestoreUnit(ctx context.Context, in workflows.UnitInput) (workflows
 	})
 }
 
-// Bootstrap builds the unit anew on empty or destroyed servers; a plugin
-// that cannot is restored like any other.
+// Bootstrap builds one member of the unit anew on an empty or destroyed
+// server. A plugin that needs no such step is restored like any other, once,
+// through the first member.
 func (v *VM) Bootstrap(ctx context.Context, in workflows.UnitInput) (workflows.UnitResult, error) {
 	p, t, err := v.target(in.Unit)
 	if err != nil {
@@ -139,8 +148,12 @@ func (v *VM) Bootstrap(ctx context.Context, in workflows.UnitInput) (workflows.U
 	}
 	b, ok := p.(plugins.Bootstrapper)
 	if !ok {
+		if len(t.Members) > 0 && in.Member != t.Members[0].Name && in.Member != in.Unit.Member {
+			return workflows.UnitResult{Unit: in.Unit.String(), VM: v.Name}, nil
+		}
 		return v.RestoreUnit(ctx, in)
 	}
+	t.Member = in.Member
 	return v.change(ctx, in, "bootstrap", func(ctx context.Context, run plugins.Run, r plugins.ArtifactReader) (plugins.Report, error) {
 		return b.Bootstrap(ctx, t, run, r)
 	})

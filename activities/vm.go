@@ -134,6 +134,9 @@ func (v *VM) open(ctx context.Context, u workflows.Unit) (plugins.Session, error
 // run prepares what a session is handed; the scratch directory is the same for every attempt of a unit and epoch.
 func (v *VM) run(ctx context.Context, in workflows.UnitInput, p plugins.Progress) (plugins.Run, error) {
 	unit := in.Unit.Component + "-" + in.Unit.Instance + "-" + in.Unit.Member
+	if in.Member != "" {
+		unit += "-" + in.Member
+	}
 	dir := filepath.Join(v.Scratch, fmt.Sprintf("%d", in.Claim.Epoch), unit)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return plugins.Run{}, fmt.Errorf("scratch directory: %w", err)

@@ -244,6 +244,11 @@ func TestRestore_disaster(t *testing.T) {
 	if len(w.sealed) > 0 || slices.Contains(w.calls, "RestoreUnit") || !slices.Contains(w.calls, "Bootstrap") {
 		t.Errorf("sealed %v, calls %v: disaster recovery bootstraps and takes no safety backup", w.sealed, w.calls)
 	}
+	for _, want := range []string{"etcd a", "etcd b", "secrets/vm2 vm2"} {
+		if !slices.Contains(w.built, want) {
+			t.Errorf("built %q: %s is missing, every member is built anew", w.built, want)
+		}
+	}
 	w = newWorld()
 	w.failing["Bootstrap"] = 1
 	if _, err := w.play(t, Restore, RestoreInput{Backup: ref, Disaster: true}); code(err) != problem.Held {

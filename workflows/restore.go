@@ -39,7 +39,7 @@ func Restore(ctx workflow.Context, in RestoreInput) (Result, error) {
 			return Result{}, r.hold(ctx, "the restore does not cover "+u+", which an earlier run left half written: name it too, or leave out -t")
 		}
 	}
-	w := &work{in: in, source: open.Backup, units: open.Units, op: plugins.OpRestore}
+	w := &work{in: in, source: open.Backup, units: open.Units, members: open.Members, op: plugins.OpRestore}
 	if in.Disaster {
 		w.op = plugins.OpDisaster
 	}
@@ -95,6 +95,7 @@ type work struct {
 	source  string // NAME/TIMESTAMP that is read
 	safety  string // NAME/TIMESTAMP of what was overwritten; empty: there is none
 	units   []Unit
+	members []Unit // of cluster units: disaster recovery builds each of them anew
 	op      plugins.Operation
 	options map[string]string
 	results []UnitResult
@@ -190,16 +191,50 @@ func (r *run) writeGroup(ctx workflow.Context, w *work, units []Unit) error {
 	if err := r.hooks(ctx, units, w.op, w.source, false); err != nil && w.op != plugins.OpDisaster {
 		return err
 	}
+	if w.op == plugins.OpDisaster {
+		return r.bootstrap(ctx, w, units)
+	}
 	return r.each(ctx, units, "restore", func(ctx workflow.Context, u Unit, l *UnitProgress) error {
-		step := "RestoreUnit"
-		if w.op == plugins.OpDisaster {
-			step = "Bootstrap"
-		}
 		l.ActivityID = r.id("restore", u)
 		res := w.result(u)
-		err := workflow.ExecuteActivity(r.onVM(ctx, u.VM, l.ActivityID), step, r.input(u, w.op, w.source, w.options)).Get(ctx, res)
+		err := workflow.ExecuteActivity(r.onVM(ctx, u.VM, l.ActivityID), "RestoreUnit", r.input(u, w.op, w.source, w.options)).Get(ctx, res)
 		l.Bytes = res.Bytes
 		return err
+	})
+}
+
+// bootstrap builds units anew on every member of their clusters: all members
+// at once, because some need each other to come up.
+func (r *run) bootstrap(ctx workflow.Context, w *work, units []Unit) error {
+	var members []Unit
+	of := map[Unit]Unit{}
+	for _, u := range units {
+		if u.Member != ClusterMember {
+			members = append(members, u)
+			of[u] = u
+		}
+		for _, m := range w.members {
+			if u.Member == ClusterMember && m.Component == u.Component && m.Instance == u.Instance {
+				members = append(members, m)
+				of[m] = u
+			}
+		}
+	}
+	r.declare(members)
+	return r.each(ctx, members, "bootstrap", func(ctx workflow.Context, m Unit, l *UnitProgress) error {
+		l.ActivityID = r.id("bootstrap", m)
+		in := r.input(of[m], w.op, w.source, w.options)
+		in.Member = m.Member
+		var res UnitResult
+		if err := workflow.ExecuteActivity(r.onVM(ctx, m.VM, l.ActivityID), "Bootstrap", in).Get(ctx, &res); err != nil {
+			return err
+		}
+		l.Bytes = res.Bytes
+		if have := w.result(of[m]); res.Artifacts >= have.Artifacts { // members that only join report less
+			res.Unit, res.VM = have.Unit, have.VM
+			*have = res
+		}
+		return nil
 	})
 }
 

@@ -62,6 +62,7 @@ type FenceResult struct {
 type UnitInput struct {
 	Claim     epoch.Claim       `json:"claim"`
 	Unit      Unit              `json:"unit"`
+	Member    string            `json:"member,omitempty"` // Bootstrap: the member to build anew
 	Operation plugins.Operation `json:"operation"`
 	Backup    string            `json:"backup"` // written (backup) or read (restore)
 	Options   map[string]string `json:"options,omitempty"`
@@ -181,6 +182,7 @@ type OpenResult struct {
 	Backup   string    `json:"backup"`
 	Taken    time.Time `json:"taken"`
 	Units    []Unit    `json:"units"`
+	Members  []Unit    `json:"members"` // of the instances of cluster units, each on its VM
 	Partial  bool      `json:"partial"`
 	Drift    string    `json:"drift,omitempty"`
 	Warnings []string  `json:"warnings,omitempty"`

@@ -32,6 +32,7 @@ type world struct {
 	claims      uint64
 	adopt       FenceResult
 	begun       []string
+	built       []string // unit and member, in the order of their writes
 	calls       []string
 	failing     map[string]int // step -> how many more times it fails; -1: always
 	code        problem.Code
@@ -163,7 +164,15 @@ func (w *world) register(env *testsuite.TestWorkflowEnvironment) {
 	add("OpenBackup", func(_ context.Context, in OpenInput) (OpenResult, error) {
 		unlock, err := lock("OpenBackup")
 		defer unlock()
-		return OpenResult{Backup: in.Backup, Units: choose(w.units, in.Components), Taken: time.Now()}, err
+		out := OpenResult{Backup: in.Backup, Units: choose(w.units, in.Components), Taken: time.Now()}
+		for _, u := range out.Units {
+			if u.Member == ClusterMember {
+				for _, name := range []string{"a", "b"} {
+					out.Members = append(out.Members, Unit{Component: u.Component, Instance: u.Instance, Member: name, VM: "vm1"})
+				}
+			}
+		}
+		return out, err
 	})
 	add("PlanUnit", func(_ context.Context, in UnitInput) (UnitPlanResult, error) {
 		unlock, err := lock("PlanUnit")
@@ -190,6 +199,7 @@ func (w *world) register(env *testsuite.TestWorkflowEnvironment) {
 			if !w.maintenance || !slices.Contains(w.begun, in.Unit.String()) {
 				return UnitResult{}, errors.New("written outside of maintenance or without the journal")
 			}
+			w.built = append(w.built, in.Unit.String()+" "+in.Member)
 			w.content[in.Unit.String()] = in.Backup
 			if err != nil {
 				w.content[in.Unit.String()] = "half"

@@ -49,8 +49,7 @@ func (b *bench) disaster(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := plugintest.NewMemory()
-	rep, err := ses.Backup(ctx, newRun(t, 7, plugins.OpBackup), m)
-	if err != nil {
+	if _, err := ses.Backup(ctx, newRun(t, 7, plugins.OpBackup), m); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := ses.Restore(ctx, newRun(t, 8, plugins.OpRestore), m); err != nil {
@@ -61,7 +60,8 @@ func (b *bench) disaster(t *testing.T) {
 		t.Fatal(err)
 	}
 	m = plugintest.NewMemory()
-	if rep, err = ses.Backup(ctx, newRun(t, 10, plugins.OpBackup), m); err != nil {
+	rep, err := ses.Backup(ctx, newRun(t, 10, plugins.OpBackup), m)
+	if err != nil {
 		t.Fatal(err)
 	}
 	// The oracle sees the switch as any other key: note the estate without it.

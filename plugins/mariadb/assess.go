@@ -106,7 +106,7 @@ func (s *session) readers(ctx context.Context, n int) ([]*sql.Conn, func(), erro
 	var close []func() error
 	release := func() {
 		for _, f := range close {
-			f()
+			_ = f() // back into the pool
 		}
 	}
 	for range n {

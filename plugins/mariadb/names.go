@@ -12,9 +12,6 @@ const ownSchema = "_cso_backup"
 
 var shadowName = regexp.MustCompile(`^_cso_([0-9]+)_[a-z]+_?[0-9]*$`)
 
-// own says whether a schema belongs to the product.
-func own(schema string) bool { return schema == ownSchema || shadowName.MatchString(schema) }
-
 // foreign lists the schemas that belong to the server itself.
 const serverSchemas = "'mysql','information_schema','performance_schema','sys'"
 
