@@ -296,7 +296,7 @@ func (c *catalog) details(ctx context.Context, db querier, only []*tableInfo) er
 		p, _ := strconv.Atoi(r[9])
 		s, _ := strconv.Atoi(r[10])
 		t.columns = append(t.columns, columnInfo{name: r[2], dataType: r[3], columnType: r[4], charset: r[5], collation: r[6],
-			nullable: r[7] == "YES", generated: r[8], precision: p, scale: s})
+			generated: r[8], precision: p, scale: s})
 		if r[7] == "YES" {
 			nullable[r[0]+"\x00"+r[1]+"\x00"+r[2]] = true
 		}

@@ -9,7 +9,6 @@ import (
 type columnInfo struct {
 	name, dataType, columnType string
 	charset, collation         string
-	nullable                   bool
 	generated                  string // generation expression; "ROW START" and "ROW END" are the system period
 	precision, scale           int
 }
