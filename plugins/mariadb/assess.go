@@ -26,7 +26,9 @@ type assessment struct {
 	steps     []string  // definitions that differ otherwise, as labels
 }
 
-func (a *assessment) nothing() bool { return len(a.load)+len(a.extra)+len(a.steps) == 0 }
+func (a *assessment) nothing() bool {
+	return len(a.load)+len(a.extra)+len(a.steps)+len(a.live.lost) == 0
+}
 
 // readWant reads the definitions of a backup.
 func readWant(ctx context.Context, r plugins.ArtifactReader) (*catalog, error) {

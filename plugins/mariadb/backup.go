@@ -39,7 +39,7 @@ func (p *pin) Backup(ctx context.Context, run plugins.Run, w plugins.ArtifactWri
 // backup is Backup; tables named in unordered are written without keys, as
 // the backup they are compared with has them.
 func (p *pin) backup(ctx context.Context, run plugins.Run, w plugins.ArtifactWriter, unordered map[string]bool) (plugins.Report, error) {
-	rep := plugins.Report{ServerVersion: p.s.version, Position: p.info.Position, Consistency: p.consistency()}
+	rep := plugins.Report{ServerVersion: p.s.version, Position: p.info.Position, Consistency: p.consistency(), Warnings: slices.Clone(p.warnings)}
 	if len(p.locked) > 0 {
 		rep.Warnings = append(rep.Warnings, "writers had to wait while large tables without transactions were copied: "+brief(p.locked)+"; InnoDB tables need no such lock")
 	}

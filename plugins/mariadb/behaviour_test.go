@@ -2,6 +2,8 @@ package mariadb
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -250,6 +252,26 @@ func TestOtherServerRefused(t *testing.T) {
 	if majorOf("11.4.2-MariaDB") != 1104 || majorOf("bogus") != 0 {
 		t.Error("versions are not read")
 	}
+}
+
+// Tables that the server cannot open any more are replaced like others.
+func TestDamagedTablesComeBack(t *testing.T) {
+	suiteFill(t, target(), 15)
+	before := fingerprint(t)
+	s := open(t)
+	m := backup(t, s)
+	runSQL(t, target(), "CREATE TABLE one.later (a INT) ENGINE=MyISAM; INSERT INTO one.later VALUES (1); FLUSH TABLES")
+	for _, f := range []string{"isam.MYI", "later.MYI", "num.ibd"} {
+		if err := os.Remove(filepath.Join(server[0].Dir, "data", "one", f)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runSQL(t, target(), "FLUSH TABLES")
+	if h, err := s.Health(t.Context()); err != nil || h.Grade != plugins.Red {
+		t.Errorf("health with damaged tables: %+v, %v", h, err)
+	}
+	restore(t, s, m, newRun(t, plugins.OpRestore))
+	sameFingerprint(t, before, fingerprint(t))
 }
 
 func TestOpenErrors(t *testing.T) {

@@ -103,7 +103,8 @@ func (o *object) label() string {
 type catalog struct {
 	objects map[string]*object
 	tables  map[string]*tableInfo // by tableArtifact
-	broken  []string              // tables the server cannot open
+	broken  []string              // tables the server cannot open, with its reason
+	lost    []*object             // the same as objects without a text
 }
 
 func (c *catalog) sorted() []*object {
@@ -149,6 +150,7 @@ func readCatalog(ctx context.Context, conns []querier) (*catalog, error) {
 			o.Kind = kindTable
 			if r[3] == "" {
 				c.broken = append(c.broken, r[0]+"."+r[1]+": "+r[5])
+				c.lost = append(c.lost, &o)
 				continue
 			}
 			e := strings.ToUpper(r[3])

@@ -42,6 +42,7 @@ type pin struct {
 	catalog  *catalog
 	accounts []record
 	wayOf    string // how the point was made, in words
+	warnings []string
 
 	mu       sync.Mutex
 	stop     chan struct{}

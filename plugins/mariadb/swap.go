@@ -23,12 +23,18 @@ func (x *restorer) publish(ctx context.Context) error {
 		return err
 	}
 	if inPlace(x.run) {
+		if err := x.dropLost(ctx); err != nil {
+			return err
+		}
 		for _, o := range x.a.extra {
 			if err := x.exec(ctx, o, "DROP TABLE IF EXISTS "+qq(o.Schema, o.Name)); err != nil {
 				return err
 			}
 		}
 		return nil
+	}
+	if err := x.dropLost(ctx); err != nil {
+		return err
 	}
 	var away, in []string
 	move := func(o *object) {
@@ -89,6 +95,17 @@ func (x *restorer) guard(ctx context.Context, conn *sql.Conn) error {
 	return x.w.check(ctx, conn)
 }
 
+// dropLost removes tables that the server cannot open, and so cannot rename:
+// nothing of them can be kept.
+func (x *restorer) dropLost(ctx context.Context) error {
+	for _, o := range x.a.live.lost {
+		if err := x.exec(ctx, o, "DROP TABLE IF EXISTS "+qq(o.Schema, o.Name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // dropNamesake makes way for a table where the live server has a view or sequence.
 func (x *restorer) dropNamesake(ctx context.Context, o *object) error {
 	switch x.taken(o.Schema, o.Name) {
@@ -105,8 +122,8 @@ func (x *restorer) dropLive(ctx context.Context, o *object) error {
 	if err := x.w.check(ctx, x.w.db); err != nil {
 		return err
 	}
-	if x.a.live.objects[o.id()] == nil {
-		return x.dropNamesake(ctx, o)
+	if err := x.dropNamesake(ctx, o); err != nil {
+		return err
 	}
 	return x.exec(ctx, o, "DROP TABLE IF EXISTS "+qq(o.Schema, o.Name))
 }
