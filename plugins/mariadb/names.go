@@ -12,7 +12,7 @@ const ownSchema = "_cso_backup"
 
 var shadowName = regexp.MustCompile(`^_cso_([0-9]+)_[a-z]+_?[0-9]*$`)
 
-// foreign lists the schemas that belong to the server itself.
+// serverSchemas are those that belong to the server itself.
 const serverSchemas = "'mysql','information_schema','performance_schema','sys'"
 
 // skipSchemas is the SQL condition that leaves user schemas only.
