@@ -73,7 +73,8 @@ fuzz: ## run every fuzz target for FUZZTIME (default 1m each)
 
 record-history: build ## record replay histories of the landed commit (clean tree only; never regenerated)
 	@test -z "$$(git status --porcelain)" || (echo "commit first: histories are recorded from landed code only"; false)
-	@CSO_LAB_BIN=$(BIN) CSO_RECORD=$$(git rev-parse --short HEAD) go test -count=1 -run TestRecordHistories ./test/e2e
+	@CSO_LAB_BIN=$(BIN) CSO_RECORD=$(CURDIR)/workflows/testdata/history/$$(git describe --tags --abbrev=0 2>/dev/null || echo v0)-$$(git rev-parse --short HEAD) \
+	  go test -tags record -count=1 -timeout 20m -run TestRecordHistories ./test/e2e
 
 clean: ## remove bin/
 	@rm -rf $(BIN)

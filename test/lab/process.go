@@ -79,6 +79,10 @@ func (p process) alive() bool {
 		return false
 	}
 	if letter == 'Z' || letter == 'X' {
+		// Killed, a process's first thread can be a zombie while others still end: until then its ports are taken.
+		if tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.Pid)); err == nil && len(tasks) > 1 {
+			return true
+		}
 		p.reap()
 		return false
 	}
