@@ -9,7 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -54,7 +54,7 @@ func child(p plugins.Plugin, file string) int {
 		run := plugins.Run{Epoch: job.Epoch, Operation: plugins.OpRestore, Backup: "TEST/2026-01-02T03-04-05Z", Attempt: "frozen",
 			Parallel: 4, Scratch: job.Scratch, Log: slog.New(slog.DiscardHandler)}
 		f := &freezing{Memory: m}
-		f.left.Store(int64(job.Freeze))
+		f.left = int64(job.Freeze)
 		if _, err := ses.Restore(ctx, run, f); err != nil {
 			return err
 		}
@@ -73,12 +73,18 @@ func child(p plugins.Plugin, file string) int {
 // freezing is a reader that stops the whole process once.
 type freezing struct {
 	*Memory
-	left atomic.Int64
+	mu   sync.Mutex
+	left int64
 }
 
+// tick counts a call. The stop reaches the other threads a moment after it was
+// asked for: none may pass in between.
 func (f *freezing) tick() {
-	if f.left.Add(-1) == -1 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.left--; f.left == -1 {
 		_ = syscall.Kill(syscall.Getpid(), syscall.SIGSTOP)
+		time.Sleep(50 * time.Millisecond)
 	}
 }
 
