@@ -35,6 +35,9 @@ func Backup(ctx workflow.Context, in BackupInput) (Result, error) {
 	if in.MaxMaintenance > 0 {
 		p.max = in.MaxMaintenance
 	}
+	if in.Maintenance && !r.survey.HasSwitch {
+		r.warn("the estate file names neither a maintenance switch nor a hook: maintenance stops no writer, so this backup has no consistency point")
+	}
 	sealed, units, err := r.protect(ctx, p)
 	if err != nil {
 		return Result{}, r.abandon(ctx, err)
@@ -44,7 +47,7 @@ func Backup(ctx workflow.Context, in BackupInput) (Result, error) {
 	}
 	res := r.result(ctx, units)
 	res.Bytes, res.Stored, res.New = sealed.Bytes, sealed.Stored, sealed.New
-	res.Consistent = !p.asked || !r.lease.gap
+	res.Consistent = r.consistent(p)
 	return res, nil
 }
 

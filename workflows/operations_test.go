@@ -52,6 +52,15 @@ func TestBackup(t *testing.T) {
 	}
 }
 
+func TestBackup_maintenanceWithoutSwitch(t *testing.T) {
+	w := newWorld()
+	w.noSwitch = true
+	res, err := w.play(t, Backup, BackupInput{Name: "MAR09", Maintenance: true})
+	if err != nil || res.Consistent || len(res.Warnings) == 0 {
+		t.Errorf("error %v, consistent %v, warnings %v: nothing stopped the writers", err, res.Consistent, res.Warnings)
+	}
+}
+
 // TestBackup_phaseFails breaks each step of a backup: nothing is sealed,
 // maintenance is left, the journal closed, the incomplete backup removed.
 func TestBackup_phaseFails(t *testing.T) {

@@ -148,11 +148,17 @@ func (r *run) seal(ctx workflow.Context, p protection, pins []SealUnit) (SealRes
 	in := SealInput{Claim: r.claim, Backup: p.ref, Operation: string(p.op), Trigger: p.trigger, Started: p.started,
 		Units: pins, Asked: p.asked, Maintenance: r.lease.held, Warnings: r.warnings}
 	in.Pinned, in.Skew = span(pins)
-	in.Consistent = !p.asked || !r.lease.gap
+	in.Consistent = r.consistent(p)
 	in.Consistency = sayConsistency(in)
 	var out SealResult
 	err = workflow.ExecuteActivity(onControl(ctx, "write the manifest"), "Seal", in).Get(ctx, &out)
 	return out, wrap(err, "seal")
+}
+
+// consistent says whether the backup keeps its promise: maintenance that was
+// asked for stopped the writers without a gap until the last pin.
+func (r *run) consistent(p protection) bool {
+	return !p.asked || (!r.lease.gap && r.survey.HasSwitch)
 }
 
 // span is the last pin and the time between first and last.
@@ -177,7 +183,7 @@ func sayConsistency(in SealInput) string {
 	case in.Asked && in.Consistent:
 		return "one consistency point: maintenance was held without a gap until the last unit was pinned"
 	case in.Asked:
-		return "no consistency point: maintenance was asked for and not held without a gap"
+		return "no consistency point: maintenance was asked for and did not stop the writers without a gap"
 	default:
 		return "each unit is consistent in itself; all were pinned within " + skew + " while writers went on"
 	}

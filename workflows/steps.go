@@ -30,7 +30,7 @@ type Survey struct {
 	Installer      string        `json:"installer"`
 	Units          []Unit        `json:"units"`
 	VMs            []string      `json:"vms"`
-	HasSwitch      bool          `json:"hasSwitch"`
+	HasSwitch      bool          `json:"hasSwitch"`  // something stops the writers: a switch or a hook
 	Attributes     bool          `json:"attributes"` // the search attributes exist on this Temporal
 	Free           int64         `json:"free"`       // bytes free in the store
 	MaxMaintenance time.Duration `json:"maxMaintenance"`
