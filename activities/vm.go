@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"go.temporal.io/sdk/activity"
@@ -65,7 +66,13 @@ func (v *VM) Release(ctx context.Context, c epoch.Claim) error {
 	if err := v.Guard.Check(c); err != nil {
 		return told(ctx, err)
 	}
-	return told(ctx, v.Pins.Release(ctx, c))
+	if err := v.Pins.Release(ctx, c); err != nil {
+		return told(ctx, err)
+	}
+	if err := os.RemoveAll(filepath.Join(v.Scratch, strconv.FormatUint(c.Epoch, 10))); err != nil {
+		return told(ctx, fmt.Errorf("remove scratch files: %w", err))
+	}
+	return nil
 }
 
 // Health asks the instance of a unit how it is.
