@@ -3,7 +3,9 @@ package e2e
 import (
 	"context"
 	"crypto/rand"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -39,6 +41,15 @@ func (b *bench) moment() (moment, bool) {
 	}
 	m.journal = b.journal()
 	return m, m.journal.Claim.Run == m.run
+}
+
+// idle waits until the exclusive run has ended.
+func (b *bench) idle() {
+	b.t.Helper()
+	b.eventually(30*time.Second, "the run has ended", func() bool {
+		d, err := b.client.DescribeWorkflowExecution(b.t.Context(), workflows.ExclusiveID, "")
+		return err == nil && d.GetWorkflowExecutionInfo().GetStatus() != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING
+	})
 }
 
 func (m moment) has(activity string) bool { _, ok := m.activities[activity]; return ok }
@@ -211,17 +222,9 @@ func (b *bench) terminated(wrecked, before print) {
 	t := b.t
 	t.Helper()
 	ctx := t.Context()
+	start := b.entries()
 	r := b.start("-b", "restore", "-s", "DEATHS", "-o", "json")
-	var begun time.Time
-	m := b.strike(r, "restore", func(m moment) bool {
-		if !inRestore(m) {
-			return false
-		}
-		if begun.IsZero() {
-			begun = time.Now()
-		}
-		return time.Since(begun) > 300*time.Millisecond // some files are written, many are not: proven below
-	})
+	m := b.strike(r, "restore", func(m moment) bool { return inRestore(m) && b.changed(start) > 20 })
 	if half := b.fingerprint("secrets").sums["secrets"]; half == wrecked.sums["secrets"] || half == before.sums["secrets"] {
 		t.Fatal("the files are not half written")
 	}
@@ -243,4 +246,30 @@ func (b *bench) terminated(wrecked, before print) {
 	if d.Error == nil || d.Error.Code != problem.Confirm {
 		t.Errorf("resolve with another name: %+v", d.Error)
 	}
+}
+
+// entries lists the protected files with what a restore changes, content apart.
+func (b *bench) entries() map[string]string {
+	out := map[string]string{}
+	_ = filepath.WalkDir(b.path("secrets-1", "etc", "secrets"), func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return nil // it vanished meanwhile, which is what is looked for
+		}
+		if fi, err := d.Info(); err == nil {
+			out[p] = fi.Mode().String() + fi.ModTime().String()
+		}
+		return nil
+	})
+	return out
+}
+
+// changed counts the entries that are not as they were.
+func (b *bench) changed(before map[string]string) (n int) {
+	now := b.entries()
+	for p, e := range before {
+		if now[p] != e {
+			n++
+		}
+	}
+	return n
 }

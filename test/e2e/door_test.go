@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -70,6 +71,11 @@ func (b *bench) strike(r *running, what string, hit func(moment) bool) moment {
 		}
 	}
 	b.check(b.Freeze(b.t.Context(), "worker"))
+	b.t.Cleanup(func() {
+		if b.t.Failed() {
+			_ = b.Thaw(context.Background(), "worker") // for the tests after this one
+		}
+	})
 	m, ok := b.moment()
 	if !ok || !hit(m) {
 		b.t.Fatalf("the blow came too late for: %s", what)

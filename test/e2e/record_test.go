@@ -105,8 +105,9 @@ func (b *bench) blows() {
 	var list []struct{ Status string }
 	b.eventually(time.Minute, "the scheduled backup is complete", func() bool {
 		b.ask(fine, &list, "-b", "listbackups", "-s", "NIGHTLY")
-		return len(list) == 1 && list[0].Status == "complete" && !b.journal().Open()
+		return len(list) == 1 && list[0].Status == "complete"
 	})
+	b.idle()
 	door := b.closeDoor()
 	r = b.start("-b", "backup", "-s", "BYHAND", "-m", "yes", "-o", "json")
 	door.await()

@@ -55,7 +55,7 @@ func TestSchedules(t *testing.T) {
 	if !backups[0].Maintenance.Held {
 		t.Errorf("maintenance of the scheduled backup: %+v", backups[0].Maintenance)
 	}
-	b.eventually(30*time.Second, "the journal is closed", func() bool { return !b.journal().Open() })
+	b.idle()
 	b.settled()
 
 	// While something else runs it is skipped, and says so.
