@@ -11,7 +11,7 @@ PROGRAMS := mariadbd etcd etcdctl age zstd python3
 DIR ?= /tmp/cso-lab
 
 .DEFAULT_GOAL := help
-.PHONY: help build temporald demo test test-go test-temporald lint lab-up lab-down fuzz record-history deps clean
+.PHONY: help build temporald demo test test-go test-boundaries test-temporald lint lab-up lab-down fuzz record-history deps clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ test: deps build test-go test-temporald ## all tests, on real servers
 test-go:
 	@go vet ./...
 	@CSO_LAB_BIN=$(BIN) go test -timeout 30m ./...
+
+test-boundaries: deps ## conformance suites with a kill at every artifact boundary and 200 inside artifacts (long)
+	@PLUGINTEST_KILLS=200 go test -count=1 -timeout 3h -run 'TestConformance$$' ./plugins/...
 
 test-temporald:
 	@go -C temporald vet ./...

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -49,6 +50,9 @@ type Harness struct {
 	Exempt map[string]string // name of a case the plugin cannot pass, and why; printed
 }
 
+// killsEnv overrides Kills; a number above that of the artifacts kills at every boundary.
+const killsEnv = "PLUGINTEST_KILLS"
+
 // epochs are shared by all suites of a test binary: they only grow.
 var epochs atomic.Uint64
 
@@ -73,6 +77,9 @@ func Main(m *testing.M, p plugins.Plugin) {
 func Run(t *testing.T, h Harness) {
 	if h.Kills == 0 {
 		h.Kills = 8
+	}
+	if n, err := strconv.Atoi(os.Getenv(killsEnv)); err == nil && n > 0 {
+		h.Kills = n
 	}
 	if h.MemoryLimit == 0 {
 		h.MemoryLimit = 192 << 20

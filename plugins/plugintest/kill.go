@@ -62,9 +62,16 @@ func (s *suite) killed(t *testing.T, what string, n int, dying *Memory) (died bo
 	return err != nil
 }
 
+// everyBoundary is up to how many artifact boundaries each is tried; of more, a sample.
+const everyBoundary = 12
+
 func (s *suite) killedAtArtifacts(t *testing.T) {
 	died := 0
-	for _, n := range sample(s.rng(t), len(s.backup.Artifacts())+1, s.Kills) {
+	kills := s.Kills
+	if kills > 1 {
+		kills = max(kills, everyBoundary)
+	}
+	for _, n := range sample(s.rng(t), len(s.backup.Artifacts())+1, kills) {
 		if s.killed(t, "artifacts", n, s.backup.Clone().KillAtArtifact(n)) {
 			died++
 		}
