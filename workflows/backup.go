@@ -69,6 +69,7 @@ func (r *run) abandon(ctx workflow.Context, why error) error {
 // result is what the operator is told in the end.
 func (r *run) result(ctx workflow.Context, units []UnitResult) Result {
 	r.phase(ctx, "done")
+	r.showOutcome(ctx, units)
 	return Result{
 		Operation: r.progress.Operation, Backup: r.progress.Backup, Epoch: r.claim.Epoch, Units: units,
 		Started: r.progress.Started, Took: workflow.Now(ctx).Sub(r.progress.Started),

@@ -61,6 +61,25 @@ func (r *run) show(ctx workflow.Context) {
 	}
 }
 
+// showOutcome writes what the list of the Web UI says of a run that is done.
+func (r *run) showOutcome(ctx workflow.Context, units []UnitResult) {
+	if !r.survey.Attributes {
+		return
+	}
+	outcome, bytes := "ok", int64(0)
+	if len(r.warnings) > 0 {
+		outcome = "warnings"
+	}
+	for _, u := range units {
+		bytes += u.Bytes
+	}
+	err := workflow.UpsertTypedSearchAttributes(ctx,
+		temporal.NewSearchAttributeKeyKeyword(AttrOutcome).ValueSet(outcome), temporal.NewSearchAttributeKeyInt64(AttrBytes).ValueSet(bytes))
+	if err != nil {
+		workflow.GetLogger(ctx).Warn("search attributes", "err", err)
+	}
+}
+
 func (r *run) warn(format string, args ...any) {
 	r.warnings = append(r.warnings, fmt.Sprintf(format, args...))
 	r.progress.Warnings = r.warnings

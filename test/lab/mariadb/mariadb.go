@@ -113,6 +113,7 @@ func (server) Target(m engine.Member) (string, map[string]string) {
 		optUser:     adminUser,
 		optPassword: passwordFile(m),
 		optSocket:   socketPath(m),
+		"data_dir":  dataDir(m),
 	}
 }
 
