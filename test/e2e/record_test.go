@@ -140,7 +140,8 @@ func (b *bench) export(dir string, numbers map[string]int) {
 			}
 			text, err := temporalproto.CustomJSONMarshalOptions{}.Marshal(h)
 			b.check(err)
-			text = []byte(strings.ReplaceAll(string(text), host, "installer-vm"))
+			// Only where the SDK writes the host's name: identities, sticky queues. A host may be called like anything.
+			text = []byte(strings.NewReplacer("@"+host+"@", "@installer-vm@", `"`+host+":", `"installer-vm:`).Replace(string(text)))
 			kind := e.Type.Name + "-" + strings.ToLower(e.Status.String())
 			numbers[kind]++
 			b.check(os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-%d.json", kind, numbers[kind])), append(text, '\n'), 0o644))
