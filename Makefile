@@ -41,7 +41,9 @@ test: deps build test-go test-temporald ## all tests, on real servers
 
 test-go:
 	@go vet ./...
-	@CSO_LAB_BIN=$(BIN) go test -timeout 30m ./...
+	@go test -timeout 30m $$(go list ./... | grep -v /test/e2e)
+	@echo "end to end, on its own: its deaths must hit the phase they are meant for"
+	@CSO_LAB_BIN=$(BIN) go test -timeout 20m ./test/e2e
 
 test-boundaries: deps ## conformance suites with a kill at every artifact boundary and 200 inside artifacts (long)
 	@PLUGINTEST_KILLS=200 go test -count=1 -timeout 3h -run 'TestConformance$$' ./plugins/...
