@@ -208,7 +208,7 @@ func (a *app) checkEstate() (*config.Estate, finding) {
 	e, err := config.Load(a.paths.Estate)
 	switch {
 	case errors.Is(err, config.ErrNoFile):
-		return nil, attention("estate file", "write one with: cso_backupnrestore setup --instance …", "none at %s: only local servers are found", a.paths.Estate)
+		return nil, good("estate file", "no estate file at %s: the worker uses what it finds on this host", a.paths.Estate)
 	case err != nil:
 		return nil, bad("estate file", "correct it", "%s", oneLine(err.Error()))
 	}

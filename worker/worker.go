@@ -46,6 +46,7 @@ type Worker struct {
 
 	store   *store.Store
 	control *activities.Control
+	local   discovery
 	stops   []func()
 }
 
@@ -72,7 +73,7 @@ func (w *Worker) Reap(ctx context.Context) error {
 	if err := w.prepare(); err != nil {
 		return err
 	}
-	if err := w.openControl(); err != nil {
+	if err := w.openControl(ctx); err != nil {
 		return err
 	}
 	did, err := w.control.Keeper.Reap(ctx)
@@ -100,7 +101,19 @@ func (w *Worker) prepare() error {
 	return nil
 }
 
-func (w *Worker) estate() (*config.Estate, error) { return config.Load(w.Paths.Estate) }
+// estate reads the estate file, or finds the servers of this host where there is none.
+func (w *Worker) estate(ctx context.Context) (*config.Estate, error) {
+	e, err := config.Load(w.Paths.Estate)
+	if errors.Is(err, config.ErrNoFile) {
+		return w.local.estate(ctx, w)
+	}
+	return e, err
+}
+
+// estateFor is estate for those who ask while ctx lives.
+func (w *Worker) estateFor(ctx context.Context) func() (*config.Estate, error) {
+	return func() (*config.Estate, error) { return w.estate(ctx) }
+}
 
 func (w *Worker) dial(role string) (client.Client, string, error) {
 	o, _, err := dial.Options(w.Paths.PKI(), role, w.Log)
@@ -123,7 +136,7 @@ func (w *Worker) startVM(ctx context.Context) error {
 		return err
 	}
 	v := &activities.VM{
-		Name: w.Paths.VM, Client: c, Registry: w.Registry, Estate: w.estate, Pins: pins.New(pinKeep), Store: w.store,
+		Name: w.Paths.VM, Client: c, Registry: w.Registry, Estate: w.estateFor(ctx), Pins: pins.New(pinKeep), Store: w.store,
 		Keys: w.Paths.Keys(), Scratch: filepath.Join(w.Paths.Worker(), "scratch"), Log: w.Log,
 	}
 	if err := os.MkdirAll(v.Scratch, 0o700); err != nil {
@@ -171,7 +184,7 @@ func (w *Worker) reach(ctx context.Context, c client.Client, namespace, queue st
 	}
 }
 
-func (w *Worker) openControl() error {
+func (w *Worker) openControl(ctx context.Context) error {
 	c, _, err := w.dial(dial.Control)
 	if err != nil {
 		return err
@@ -180,7 +193,7 @@ func (w *Worker) openControl() error {
 	if err != nil {
 		return err
 	}
-	ctl := &activities.Control{VM: w.Paths.VM, Client: c, Registry: w.Registry, Estate: w.estate, Store: w.store, Journal: j, Paths: w.Paths, Log: w.Log}
+	ctl := &activities.Control{VM: w.Paths.VM, Client: c, Registry: w.Registry, Estate: w.estateFor(ctx), Store: w.store, Journal: j, Paths: w.Paths, Log: w.Log}
 	ctl.Keeper = &maintenance.Keeper{Journal: j, Root: w.Paths.Root, RunClosed: ctl.RunClosed, Log: w.Log, Settings: ctl.MaintenanceSettings}
 	w.control = ctl
 	return nil
@@ -188,14 +201,14 @@ func (w *Worker) openControl() error {
 
 // startControl polls the control and lease queues when this is the installer-vm.
 func (w *Worker) startControl(ctx context.Context) error {
-	e, err := w.estate()
+	e, err := w.estate(ctx)
 	if err != nil && !errors.Is(err, config.ErrNoFile) {
 		return err
 	}
 	if err == nil && e.VMs[0].Name != w.Paths.VM {
 		return nil
 	}
-	if err := w.openControl(); err != nil {
+	if err := w.openControl(ctx); err != nil {
 		return err
 	}
 	c, namespace := w.control.Client, dial.Namespace

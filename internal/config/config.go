@@ -118,6 +118,21 @@ func Parse(text []byte) (*Estate, error) {
 	return &e, e.Validate()
 }
 
+// Discovered is the estate of one machine without an estate file: all members
+// are on vm, the settings are the defaults. Who holds the maintenance switch is left open.
+func Discovered(vm string, targets []plugins.Target) *Estate {
+	e := &Estate{VMs: []VM{{Name: vm}}}
+	for _, t := range targets {
+		in := Instance{Component: t.Component, Name: t.Instance}
+		for _, m := range t.Members {
+			in.Members = append(in.Members, Member{Name: m.Name, VM: vm, Address: m.Address, Options: m.Options})
+		}
+		e.Instances = append(e.Instances, in)
+	}
+	e.defaults()
+	return e
+}
+
 func (e *Estate) defaults() {
 	s := &e.Settings
 	for _, d := range []struct {

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/csobackup/cso_backupnrestore/internal/config"
 	"github.com/csobackup/cso_backupnrestore/plugins"
 )
@@ -82,6 +84,24 @@ func TestLoad(t *testing.T) {
 	}
 	if _, err := config.Load(p); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestDiscovered: what was found is a valid estate of this VM, and a target
+// comes back out of it as it went in.
+func TestDiscovered(t *testing.T) {
+	found := plugins.Target{Component: "etcd", Members: []plugins.Member{{Name: "etcd-1", Address: "http://127.0.0.1:1", Options: map[string]string{"data_dir": "/d"}}}}
+	e := config.Discovered("infra-1", []plugins.Target{found})
+	if err := e.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	if e.Settings.Parallel != 2 || time.Duration(e.Settings.MaxMaintenance) != 15*time.Minute || e.Switch != nil {
+		t.Errorf("settings %+v, switch %+v", e.Settings, e.Switch)
+	}
+	got, err := e.Target("etcd", plugins.DefaultInstance, "")
+	want := plugins.Member{Name: "etcd-1", VM: "infra-1", Address: "http://127.0.0.1:1", Options: map[string]string{"data_dir": "/d"}}
+	if err != nil || len(got.Members) != 1 || cmp.Diff(want, got.Members[0]) != "" {
+		t.Errorf("target %+v, %v", got, err)
 	}
 }
 

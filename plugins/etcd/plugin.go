@@ -21,7 +21,9 @@ import (
 )
 
 // Plugin is the plugin for etcd.
-type Plugin struct{}
+type Plugin struct {
+	root string // where Discover looks for the standard places; empty: /
+}
 
 // New makes the plugin.
 func New() *Plugin { return &Plugin{} }

@@ -14,11 +14,12 @@ import (
 	"github.com/csobackup/cso_backupnrestore/plugins"
 )
 
-// Options of a member: user, password_file or password_env, socket, data_dir
+// Options of a member: user, password_file or password_env, or both from a
+// defaults_file (an option file with a [client] section), socket, data_dir
 // (the server's, when it is on this VM: gives the free space), and for TLS
 // tls (yes, skip-verify or no), ca_file, cert_file, key_file, server_name.
 var optionNames = map[string]bool{
-	"user": true, "password_file": true, "password_env": true, "socket": true, "data_dir": true, "control_program": true,
+	"user": true, "password_file": true, "password_env": true, "defaults_file": true, "socket": true, "data_dir": true, "control_program": true,
 	"tls": true, "ca_file": true, "cert_file": true, "key_file": true, "server_name": true,
 }
 
@@ -30,14 +31,10 @@ func config(m plugins.Member) (*mysql.Config, error) {
 		}
 	}
 	c := mysql.NewConfig()
-	c.User = m.Options["user"]
-	if c.User == "" {
-		c.User = "root"
-	}
-	var err error
-	if c.Passwd, err = m.Secret("password"); err != nil {
+	if err := credentials(c, m); err != nil {
 		return nil, err
 	}
+	var err error
 	c.Net, c.Addr = "tcp", m.Address
 	if s := m.Options["socket"]; s != "" {
 		if _, err := os.Stat(s); err == nil || m.Address == "" {
@@ -64,6 +61,31 @@ func config(m plugins.Member) (*mysql.Config, error) {
 	c.ConnectionAttributes = "program_name:cso_backupnrestore"
 	c.Logger = &mysql.NopLogger{} // every error is returned; the driver's own log adds noise on standard error
 	return c, nil
+}
+
+// credentials sets user and password. What the estate file names itself wins over the defaults_file.
+func credentials(c *mysql.Config, m plugins.Member) error {
+	var err error
+	if c.Passwd, err = m.Secret("password"); err != nil {
+		return err
+	}
+	c.User = m.Options["user"]
+	if f := m.Options["defaults_file"]; f != "" {
+		client, err := readDefaults(f, clientGroups...)
+		if err != nil {
+			return fmt.Errorf("member %s: defaults_file: %w: check that the worker may read it", m.Name, err)
+		}
+		if c.User == "" {
+			c.User = client["user"]
+		}
+		if m.Options["password_file"] == "" && m.Options["password_env"] == "" {
+			c.Passwd = client["password"]
+		}
+	}
+	if c.User == "" {
+		c.User = "root"
+	}
+	return nil
 }
 
 func tlsConfig(m plugins.Member) (*tls.Config, error) {

@@ -13,7 +13,9 @@ import (
 )
 
 // Plugin is the MariaDB plugin. The zero value is ready.
-type Plugin struct{}
+type Plugin struct {
+	root string // where Discover looks for the standard places; empty: /
+}
 
 // New returns the plugin.
 func New() *Plugin { return &Plugin{} }

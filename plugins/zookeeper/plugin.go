@@ -32,7 +32,9 @@ const (
 // auth_env (lines `SCHEME CREDENTIALS`, as addauth takes them), data_dir and
 // data_log_dir (of a server on this VM), control_program, bulk_reads (`no`: one
 // znode in one request), and for TLS ca_file, cert_file and key_file.
-type Plugin struct{}
+type Plugin struct {
+	root string // where Discover looks for the standard places; empty: /
+}
 
 // New returns the plugin.
 func New() *Plugin { return &Plugin{} }
