@@ -214,6 +214,11 @@ func (f *forwarder) table(ctx context.Context, want, live *object) error {
 		// In its schema: a MRG_MyISAM table names the tables below it without theirs.
 		return f.inSession(ctx, want, "", want.DDL)
 	}
+	if live != nil && live.base() != want.base() {
+		if fix := keysInOrder(live, want); fix != "" {
+			return f.x.exec(ctx, want, "ALTER TABLE "+name+" "+fix)
+		}
+	}
 	if live == nil || live.base() != want.base() {
 		return fmt.Errorf("restore %s: %w: its definition changed while the restore ran", want.label(), plugins.ErrData)
 	}
@@ -245,6 +250,28 @@ func (f *forwarder) table(ctx context.Context, want, live *object) error {
 		return f.x.exec(ctx, want, "ALTER TABLE "+name+" AUTO_INCREMENT="+counter)
 	}
 	return nil
+}
+
+// keysInOrder is the ALTER TABLE that makes the plain keys of live those of
+// want, names and order included; empty when more than those differ. An index
+// that the server made for a foreign key is replaced, under another name, when
+// the foreign key is made anew (measured on 10.11).
+func keysInOrder(live, want *object) string {
+	l, _ := foreignKeys(live)
+	w, _ := foreignKeys(want)
+	l, have := l.cutKeys()
+	w, need := w.cutKeys()
+	if l.String() != w.String() || len(have)+len(need) == 0 {
+		return ""
+	}
+	var clauses []string
+	for _, k := range have {
+		clauses = append(clauses, "DROP "+k[:skipQuoted(k, len("KEY "))+1])
+	}
+	for _, k := range need {
+		clauses = append(clauses, "ADD "+k)
+	}
+	return strings.Join(clauses, ", ")
 }
 
 func foreignKeys(o *object) (createTable, []string) {

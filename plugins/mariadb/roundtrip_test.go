@@ -90,6 +90,21 @@ func TestTortureComesBack(t *testing.T) {
 	ontoEmptyServer(t, m, before)
 }
 
+// TestThereAndBack: what a restore overwrites comes back too, as a rollback
+// needs it. The wreck makes a foreign key anew, whereupon the server gives the
+// index of another one a new name and place.
+func TestThereAndBack(t *testing.T) {
+	fill(t, 21)
+	s := open(t)
+	good, before := backup(t, s), fingerprint(t)
+	wreck(t, 9)
+	bad, after := backup(t, s), fingerprint(t)
+	restore(t, open(t), good, newRun(t, plugins.OpRestore))
+	sameFingerprint(t, before, fingerprint(t))
+	restore(t, open(t), bad, newRun(t, plugins.OpRollback))
+	sameFingerprint(t, after, fingerprint(t))
+}
+
 func ontoEmptyServer(t *testing.T, m *plugintest.Memory, before string) {
 	t.Helper()
 	if err := lab.Reset(t.Context(), second); err != nil {
