@@ -57,6 +57,9 @@ func (r *run) plan(ctx workflow.Context, in RestoreInput, open OpenResult) (Rest
 			p.Refusals = []string{cause(err)}
 		}
 		out.Units[i] = p.Plan
+		if p.Plan.Grade == string(plugins.Red) && !in.Disaster && len(p.Refusals) == 0 {
+			out.Warnings = append(out.Warnings, fmt.Sprintf("%s is RED: the restore needs --confirm with the backup's name, and what cannot be read now is in no safety backup", u))
+		}
 		for _, w := range p.Refusals {
 			refused = append(refused, fmt.Sprintf("%s: %s", u, w))
 		}

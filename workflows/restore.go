@@ -83,6 +83,11 @@ func (r *run) admit(ctx workflow.Context, in RestoreInput, open OpenResult) erro
 	if err != nil {
 		return err
 	}
+	for _, u := range plan.Units {
+		if u.Grade == string(plugins.Red) && in.Confirm == "" && len(plan.Refusals) == 0 {
+			return fail(problem.Unhealthy, "mend it, or add --confirm with the backup's name to restore over it", "%s is RED", u.Unit)
+		}
+	}
 	if len(plan.Refusals) > 0 {
 		return fail(problem.Unhealthy, "see `cso_backupnrestore restore "+open.Backup+" --plan`", "the restore cannot start: %s", sentence(plan.Refusals))
 	}
