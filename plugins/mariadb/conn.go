@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -183,31 +182,20 @@ func table(ctx context.Context, db querier, query string) ([][]string, error) {
 	return out, rows.Err()
 }
 
-// named reads the first row of a result by column name.
+// named reads the first row of a result by column name; NULL becomes "".
 func named(ctx context.Context, db querier, query string) (map[string]string, error) {
-	rows, err := db.QueryContext(ctx, query)
+	rows, err := rowsByName(ctx, db, query)
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close()
-	cols, err := rows.Columns()
-	if err != nil {
-		return nil, err
+	if len(rows) == 0 {
+		return nil, sql.ErrNoRows
 	}
-	raw := make([]sql.RawBytes, len(cols))
-	ptr := make([]any, len(cols))
-	for i := range raw {
-		ptr[i] = &raw[i]
-	}
-	if !rows.Next() {
-		return nil, errors.Join(rows.Err(), sql.ErrNoRows)
-	}
-	if err := rows.Scan(ptr...); err != nil {
-		return nil, err
-	}
-	out := make(map[string]string, len(cols))
-	for i, c := range cols {
-		out[c] = string(raw[i])
+	out := make(map[string]string, len(rows[0]))
+	for c, v := range rows[0] {
+		if out[c] = ""; v != nil {
+			out[c] = *v
+		}
 	}
 	return out, nil
 }
