@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"time"
 
 	"go.temporal.io/api/enums/v1"
@@ -29,7 +30,6 @@ import (
 
 // Control are the activities of the installer-vm's control worker.
 type Control struct {
-	VM       string        // the installer-vm
 	Client   client.Client // of the control role
 	Registry *plugins.Registry
 	Estate   func() (*config.Estate, error)
@@ -62,7 +62,7 @@ func (c *Control) Survey(ctx context.Context, in workflows.SurveyInput) (workflo
 	}
 	s := workflows.Survey{
 		Attributes: c.Attributes, Free: free,
-		Backup: manifest.Timestamp(in.Started), Installer: c.VM, Units: units, VMs: topology.VMs(units), HasSwitch: e.Switch != nil || len(e.Settings.Hooks.EnterMaintenance) > 0,
+		Backup: manifest.Timestamp(in.Started), Units: units, VMs: topology.VMs(units), HasSwitch: e.Switch != nil || len(e.Settings.Hooks.EnterMaintenance) > 0,
 		MaxMaintenance: time.Duration(e.Settings.MaxMaintenance), Parallel: e.Settings.Parallel,
 		Heartbeat: time.Duration(e.Settings.Heartbeat), VMLostAfter: time.Duration(e.Settings.VMLostAfter),
 	}
@@ -107,7 +107,7 @@ func (c *Control) Held(ctx context.Context, in workflows.ResolveInput) (workflow
 	if !s.Open() || (s.Hold == nil && !s.Half()) {
 		return workflows.FenceResult{}, told(ctx, problem.New(problem.Failed, "", "nothing is held: there is nothing to resolve"))
 	}
-	if name, _, _ := cutRef(s.Backup); in.Confirm != s.Backup && in.Confirm != name {
+	if name, _, _ := strings.Cut(s.Backup, "/"); in.Confirm != s.Backup && in.Confirm != name {
 		return workflows.FenceResult{}, told(ctx, problem.New(problem.Confirm, "type `resolve "+in.Action+" --confirm "+name+"`",
 			"resolving the hold of %s needs its name to be confirmed", s.Backup))
 	}

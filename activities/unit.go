@@ -3,7 +3,6 @@ package activities
 import (
 	"context"
 	"errors"
-	"strings"
 
 	"github.com/csobackup/cso_backupnrestore/internal/manifest"
 	"github.com/csobackup/cso_backupnrestore/internal/store"
@@ -141,6 +140,3 @@ func inexact(list []plugins.Inexact) []string {
 	}
 	return bounded(out)
 }
-
-// cutRef splits NAME/TIMESTAMP.
-func cutRef(s string) (name, timestamp string, ok bool) { return strings.Cut(s, "/") }

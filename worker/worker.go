@@ -185,7 +185,7 @@ func (w *Worker) reach(ctx context.Context, c client.Client, namespace, queue st
 }
 
 func (w *Worker) openControl(ctx context.Context) error {
-	c, _, err := w.dial(dial.Control)
+	c, namespace, err := w.dial(dial.Control)
 	if err != nil {
 		return err
 	}
@@ -193,7 +193,7 @@ func (w *Worker) openControl(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ctl := &activities.Control{VM: w.Paths.VM, Client: c, Registry: w.Registry, Estate: w.estateFor(ctx), Store: w.store, Journal: j, Paths: w.Paths, Log: w.Log}
+	ctl := &activities.Control{Client: c, Registry: w.Registry, Estate: w.estateFor(ctx), Store: w.store, Journal: j, Paths: w.Paths, Log: w.Log, Namespace: namespace}
 	ctl.Keeper = &maintenance.Keeper{Journal: j, Root: w.Paths.Root, RunClosed: ctl.RunClosed, Log: w.Log, Settings: ctl.MaintenanceSettings}
 	w.control = ctl
 	return nil
@@ -211,17 +211,13 @@ func (w *Worker) startControl(ctx context.Context) error {
 	if err := w.openControl(ctx); err != nil {
 		return err
 	}
-	c, namespace := w.control.Client, dial.Namespace
-	if o, _, err := dial.Options(w.Paths.PKI(), dial.Control, w.Log); err == nil {
-		namespace = o.Namespace
-	}
+	c, namespace := w.control.Client, w.control.Namespace
 	if err := w.reach(ctx, c, namespace, workflows.ControlQueue); err != nil {
 		return err
 	}
 	if err := replayable(ctx, c); err != nil {
 		return err
 	}
-	w.control.Namespace = namespace
 	if err := attributes(ctx, c, namespace); err != nil {
 		w.Log.Warn("the Web UI will show fewer columns", "err", err)
 	} else {

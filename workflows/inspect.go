@@ -35,10 +35,6 @@ func (r *run) plan(ctx workflow.Context, in RestoreInput, open OpenResult) (Rest
 	r.declare(open.Units)
 	out := RestorePlan{Backup: open.Backup, Taken: open.Taken, Age: workflow.Now(ctx).Sub(open.Taken), Drift: open.Drift,
 		Warnings: open.Warnings, Inexact: open.Inexact, Units: make([]UnitPlan, len(open.Units))}
-	op, options := plugins.OpInspect, map[string]string(nil)
-	if in.InPlace {
-		options = map[string]string{"in-place": "yes"}
-	}
 	index := map[string]int{}
 	for i, u := range open.Units {
 		index[u.String()+u.VM] = i
@@ -48,7 +44,7 @@ func (r *run) plan(ctx workflow.Context, in RestoreInput, open OpenResult) (Rest
 		i := index[u.String()+u.VM]
 		l.ActivityID = r.id("plan", u)
 		var p UnitPlanResult
-		err := workflow.ExecuteActivity(r.onVM(ctx, u.VM, l.ActivityID), "PlanUnit", r.input(u, op, open.Backup, options)).Get(ctx, &p)
+		err := workflow.ExecuteActivity(r.onVM(ctx, u.VM, l.ActivityID), "PlanUnit", r.input(u, plugins.OpInspect, open.Backup, in.options())).Get(ctx, &p)
 		if err != nil {
 			if cancelled(err) {
 				return err

@@ -43,9 +43,7 @@ func Restore(ctx workflow.Context, in RestoreInput) (Result, error) {
 	if in.Disaster {
 		w.op = plugins.OpDisaster
 	}
-	if in.InPlace {
-		w.options = map[string]string{"in-place": "yes"}
-	}
+	w.options = in.options()
 	return r.replace(ctx, w, f, open)
 }
 

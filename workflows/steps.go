@@ -27,7 +27,6 @@ type SurveyInput struct {
 // Survey is the estate as the run sees it, and its times.
 type Survey struct {
 	Backup         string        `json:"backup"` // NAME/TIMESTAMP, fixed
-	Installer      string        `json:"installer"`
 	Units          []Unit        `json:"units"`
 	VMs            []string      `json:"vms"`
 	HasSwitch      bool          `json:"hasSwitch"`  // something stops the writers: a switch or a hook

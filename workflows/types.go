@@ -43,6 +43,14 @@ type RestoreInput struct {
 	Confirm    string   `json:"confirm,omitempty"` // the backup's name, when given
 }
 
+// options are what the plugins are told of how to restore.
+func (in RestoreInput) options() map[string]string {
+	if !in.InPlace {
+		return nil
+	}
+	return map[string]string{"in-place": "yes"}
+}
+
 // Resolve actions.
 const (
 	ResolveRetry    = "retry"

@@ -72,7 +72,7 @@ func (w *world) register(env *testsuite.TestWorkflowEnvironment) {
 	add("Survey", func(_ context.Context, in SurveyInput) (Survey, error) {
 		unlock, err := lock("Survey")
 		defer unlock()
-		s := Survey{Installer: "vm1", Units: w.units, VMs: []string{"vm1", "vm2"}, HasSwitch: !w.noSwitch, MaxMaintenance: time.Minute, Parallel: 2, Heartbeat: time.Minute, Free: 1 << 40}
+		s := Survey{Units: w.units, VMs: []string{"vm1", "vm2"}, HasSwitch: !w.noSwitch, MaxMaintenance: time.Minute, Parallel: 2, Heartbeat: time.Minute, Free: 1 << 40}
 		s.Backup = "2026-01-02T03-04-05Z"
 		if in.Name != "" {
 			s.Backup = in.Name + "/" + s.Backup

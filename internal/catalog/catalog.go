@@ -146,6 +146,3 @@ func (e *Entry) fill(m manifest.Manifest) {
 
 // ValidName says whether a backup can have this name.
 func ValidName(s string) bool { return manifest.ValidName(s) }
-
-// Timestamp is the moment as it stands in a backup's path: 2019-03-16T04-00-07Z.
-func Timestamp(t time.Time) string { return manifest.Timestamp(t) }

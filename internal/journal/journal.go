@@ -196,7 +196,6 @@ func (j *Journal) BeginWrite(ctx context.Context, c epoch.Claim, units ...string
 			if !slices.Contains(s.Written, u) {
 				s.Written = append(s.Written, u)
 			}
-			s.Done = slices.DeleteFunc(s.Done, func(d string) bool { return d == u })
 		}
 		return nil
 	})
@@ -208,9 +207,6 @@ func (j *Journal) Proven(ctx context.Context, c epoch.Claim, units ...string) er
 	_, err := j.Update(ctx, c, func(s *State) error {
 		for _, u := range units {
 			s.Written = slices.DeleteFunc(s.Written, func(w string) bool { return w == u })
-			if !slices.Contains(s.Done, u) {
-				s.Done = append(s.Done, u)
-			}
 		}
 		return nil
 	})

@@ -31,7 +31,6 @@ type State struct {
 	Phase     string      `json:"phase"`
 	Lease     *Lease      `json:"lease,omitempty"`
 	Written   []string    `json:"written,omitempty"` // units a restore has begun to write and not yet proven
-	Done      []string    `json:"done,omitempty"`    // units proven equal
 	Targets   []string    `json:"targets,omitempty"` // units the restore is for
 	Safety    string      `json:"safety,omitempty"`  // where what was overwritten lies
 	Hold      *Hold       `json:"hold,omitempty"`
