@@ -62,7 +62,7 @@ func (c *Control) Survey(ctx context.Context, in workflows.SurveyInput) (workflo
 	}
 	s := workflows.Survey{
 		Attributes: c.Attributes, Free: free,
-		Backup: manifest.Timestamp(in.Started), Units: units, VMs: topology.VMs(units), HasSwitch: e.Switch != nil || len(e.Settings.Hooks.EnterMaintenance) > 0,
+		Backup: manifest.Timestamp(in.Started), Units: units, Reindexable: topology.Reindexable(units, c.Registry), VMs: topology.VMs(units), HasSwitch: e.Switch != nil || len(e.Settings.Hooks.EnterMaintenance) > 0,
 		MaxMaintenance: time.Duration(e.Settings.MaxMaintenance), Parallel: e.Settings.Parallel,
 		Heartbeat: time.Duration(e.Settings.Heartbeat), VMLostAfter: time.Duration(e.Settings.VMLostAfter),
 	}

@@ -234,6 +234,29 @@ func (v *VM) CompareUnit(ctx context.Context, in workflows.UnitInput) (workflows
 	return out, err
 }
 
+// ReindexUnit rebuilds the unit's derived data.
+func (v *VM) ReindexUnit(ctx context.Context, in workflows.UnitInput) (workflows.UnitResult, error) {
+	out := workflows.UnitResult{Unit: in.Unit.String(), VM: v.Name}
+	start := time.Now()
+	err := v.transfer(ctx, in, "reindex", func(ctx context.Context, run plugins.Run) error {
+		s, err := v.open(ctx, in.Unit)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = s.Close() }()
+		x, ok := s.(plugins.Reindexer)
+		if !ok {
+			return fmt.Errorf("reindex %s: %w by this version of the worker on %s", in.Unit, plugins.ErrUnsupported, v.Name)
+		}
+		rep, err := x.Reindex(ctx, run)
+		out.Artifacts, out.Unchanged, out.Removed, out.Records, out.Bytes = rep.Artifacts, rep.Unchanged, rep.Removed, rep.Records, rep.Bytes
+		out.Warnings = bounded(rep.Warnings)
+		return err
+	})
+	out.Took = time.Since(start)
+	return out, err
+}
+
 // live is the last status of a transfer.
 type live struct {
 	mu sync.Mutex

@@ -115,7 +115,10 @@ func (a *app) closing(r workflows.Result) {
 		{Head: "SIZE", Right: true}, {Head: "STORED", Right: true, Drop: 3}, {Head: "TIME", Right: true}, {Head: "DIGEST", Min: 5, Drop: 1},
 	}}
 	restore := r.Operation != opBackup
-	if restore {
+	switch {
+	case r.Operation == opReindex:
+		t.Columns[1].Head, t.Columns[2].Head, t.Columns[4].Head = "REBUILT", "DOCUMENTS", "KEPT"
+	case restore:
 		t.Columns[1].Head, t.Columns[4].Head = "CHANGED", "KEPT"
 	}
 	for _, u := range r.Units {

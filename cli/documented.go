@@ -49,7 +49,8 @@ var extras = map[string]struct {
 	"confirm":         {true, []string{opRestore}},
 	"plan":            {false, []string{opRestore}},
 	"in-place":        {false, []string{opRestore}},
-	"detach":          {false, []string{opBackup, opRestore}},
+	"detach":          {false, []string{opBackup, opRestore, opReindex}},
+	"index":           {true, []string{opReindex}},
 	"max-maintenance": {true, []string{opBackup}},
 }
 
@@ -188,7 +189,7 @@ func example(long string) string {
 			return o.values
 		}
 	}
-	return map[string]string{"output": "json", "confirm": "NAME", "max-maintenance": "15m"}[long]
+	return map[string]string{"output": "json", "confirm": "NAME", "max-maintenance": "15m", "index": "NAME"}[long]
 }
 
 // stray explains a word that belongs to no option.
@@ -298,7 +299,7 @@ func (a *app) runDocumented(ctx context.Context, args []string) (*outcome, error
 	case opHealth:
 		return a.healthcheck(ctx, nil)
 	case opReindex:
-		return a.reindex(ctx)
+		return a.reindex(ctx, reindexOptions{index: d.value["index"], detach: d.value["detach"] != ""})
 	case opDetails:
 		return a.info(ctx, "-s", d.value["snapshot"])
 	}

@@ -135,14 +135,3 @@ func title(s string) string {
 	}
 	return strings.ToUpper(s[:1]) + s[1:]
 }
-
-func (a *app) reindexCommand(wire wireFunc) *cobra.Command {
-	return wire(&cobra.Command{
-		Use: "reindex", Short: "rebuild derived indices", Args: exactly(0, ""),
-	}, func(ctx context.Context, _ []string) (*outcome, error) { return a.reindex(ctx) })
-}
-
-// reindex is refused while no component of this version can do it.
-func (a *app) reindex(context.Context) (*outcome, error) {
-	return nil, problem.New(problem.Failed, "nothing was changed", "reindex: no component of this version can rebuild an index; it comes with the first that can, in a later version")
-}

@@ -47,7 +47,12 @@ type AccountSwitcher interface {
 	RestoreAccounts(ctx context.Context, run Run, r ArtifactReader) (Report, error)
 }
 
-// Reindexer is a session that can rebuild derived data.
+// Reindexer is a session that can rebuild derived data. Run.Options["index"]
+// holds names or patterns, comma separated, of what to rebuild; without it,
+// everything. Killed at any moment, old or new data serves under every name,
+// and the next call cleans up and finishes. The report counts what was rebuilt
+// (Artifacts), what needed nothing (Unchanged), leftovers cleaned up (Removed)
+// and documents (Records).
 type Reindexer interface {
 	Reindex(ctx context.Context, run Run) (Report, error)
 }

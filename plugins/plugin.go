@@ -20,6 +20,7 @@ type Info struct {
 	Product   string    // "MariaDB Server"
 	Versions  string    // supported server versions, for people: "10.6 to 11.8"
 	Scope     Scope     // one unit per cluster or one per member
+	Reindexes bool      // its sessions are Reindexers
 	Inexact   []Inexact // what a restore cannot bring back exactly, always
 }
 
@@ -101,6 +102,7 @@ const (
 	OpRollback Operation = "rollback" // restore of the safety backup
 	OpDisaster Operation = "disaster" // restore onto freshly installed servers
 	OpInspect  Operation = "inspect"  // health, plan, digest
+	OpReindex  Operation = "reindex"  // derived data is rebuilt
 )
 
 // Progress receives the state of a running transfer. It is called often, from

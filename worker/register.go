@@ -37,7 +37,7 @@ func Workflows(r registry) {
 func transfers(w worker.Worker, v *activities.VM) {
 	for name, f := range map[string]any{
 		"Copy": v.Copy, "PlanUnit": v.PlanUnit, "RestoreUnit": v.RestoreUnit, "Bootstrap": v.Bootstrap,
-		"SwitchAccounts": v.SwitchAccounts, "CompareUnit": v.CompareUnit,
+		"SwitchAccounts": v.SwitchAccounts, "CompareUnit": v.CompareUnit, "ReindexUnit": v.ReindexUnit,
 	} {
 		w.RegisterActivityWithOptions(f, activity.RegisterOptions{Name: name})
 	}

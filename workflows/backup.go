@@ -8,7 +8,6 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
-	"github.com/csobackup/cso_backupnrestore/internal/problem"
 	"github.com/csobackup/cso_backupnrestore/plugins"
 )
 
@@ -54,11 +53,18 @@ func Backup(ctx workflow.Context, in BackupInput) (Result, error) {
 // abandon ends a run that has written nothing into the estate: maintenance is
 // left, the incomplete backup removed, the journal closed.
 func (r *run) abandon(ctx workflow.Context, why error) error {
+	return r.failed(ctx, r.survey.Backup, why)
+}
+
+// giveUp ends a run that made no backup and left nothing half done.
+func (r *run) giveUp(ctx workflow.Context, why error) error { return r.failed(ctx, "", why) }
+
+func (r *run) failed(ctx workflow.Context, discard string, why error) error {
 	outcome := "failed"
 	if cancelled(why) {
 		outcome = "cancelled"
 	}
-	if err := r.close(ctx, r.survey.Backup, outcome); err != nil {
+	if err := r.close(ctx, discard, outcome); err != nil {
 		p := Problem(err)
 		p.Message = cause(why) + "; then: " + p.Message
 		return ended(p)
@@ -102,17 +108,4 @@ func ScheduledBackup(ctx workflow.Context, in BackupInput) (Result, error) {
 	}
 	workflow.SetCurrentDetails(ctx, "skipped: "+out.Skipped)
 	return out, nil
-}
-
-// Reindex refuses until a component can rebuild derived data.
-func Reindex(ctx workflow.Context) (Result, error) {
-	r, err := begin(ctx, "reindex", "")
-	if err != nil {
-		return Result{}, err
-	}
-	if err := r.look(ctx, ""); err != nil {
-		return Result{}, err
-	}
-	return Result{}, fail(problem.Failed, "nothing needs to be done: no component of this estate keeps derived data that can be rebuilt",
-		"reindex: none of the %d units of this estate can be reindexed", len(r.survey.Units))
 }

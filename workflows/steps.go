@@ -28,6 +28,7 @@ type SurveyInput struct {
 type Survey struct {
 	Backup         string        `json:"backup"` // NAME/TIMESTAMP, fixed
 	Units          []Unit        `json:"units"`
+	Reindexable    []Unit        `json:"reindexable,omitempty"` // those whose derived data can be rebuilt
 	VMs            []string      `json:"vms"`
 	HasSwitch      bool          `json:"hasSwitch"`  // something stops the writers: a switch or a hook
 	Attributes     bool          `json:"attributes"` // the search attributes exist on this Temporal

@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"strings"
 	"time"
 
 	"github.com/csobackup/cso_backupnrestore/plugins"
@@ -51,6 +52,21 @@ func (in RestoreInput) options() map[string]string {
 	return map[string]string{"in-place": "yes"}
 }
 
+// ReindexInput starts Reindex.
+type ReindexInput struct {
+	Components  []string `json:"components,omitempty"` // empty: all that can be reindexed
+	Index       []string `json:"index,omitempty"`      // names or patterns; empty: every index
+	Maintenance bool     `json:"maintenance,omitempty"`
+}
+
+// options are what the plugins are told of what to rebuild.
+func (in ReindexInput) options() map[string]string {
+	if len(in.Index) == 0 {
+		return nil
+	}
+	return map[string]string{"index": strings.Join(in.Index, ",")}
+}
+
 // Resolve actions.
 const (
 	ResolveRetry    = "retry"
@@ -79,7 +95,7 @@ type HealthInput struct {
 type UnitResult struct {
 	Unit      string        `json:"unit"`
 	VM        string        `json:"vm"`
-	Artifacts int           `json:"artifacts"` // backup: stored; restore: changed
+	Artifacts int           `json:"artifacts"` // backup: stored; restore: changed; reindex: rebuilt
 	Unchanged int           `json:"unchanged,omitempty"`
 	Removed   int           `json:"removed,omitempty"`
 	Records   int64         `json:"records"`
@@ -92,7 +108,7 @@ type UnitResult struct {
 	Inexact   []string      `json:"inexact,omitempty"`
 }
 
-// Result is the outcome of Backup, Restore and Resolve. A failed run ends
+// Result is the outcome of Backup, Restore, Resolve and Reindex. A failed run ends
 // with an application error whose type is a problem code instead.
 type Result struct {
 	Operation   string        `json:"operation"`

@@ -41,6 +41,8 @@ type world struct {
 	gap         bool
 	noSwitch    bool
 	stall       string // step that lasts until it is cancelled
+	rebuildable string // component whose derived data can be rebuilt
+	rebuilt     []UnitInput
 }
 
 func newWorld() *world {
@@ -74,6 +76,9 @@ func (w *world) register(env *testsuite.TestWorkflowEnvironment) {
 		defer unlock()
 		s := Survey{Units: w.units, VMs: []string{"vm1", "vm2"}, HasSwitch: !w.noSwitch, MaxMaintenance: time.Minute, Parallel: 2, Heartbeat: time.Minute, Free: 1 << 40}
 		s.Backup = "2026-01-02T03-04-05Z"
+		if w.rebuildable != "" {
+			s.Reindexable = choose(w.units, []string{w.rebuildable})
+		}
 		if in.Name != "" {
 			s.Backup = in.Name + "/" + s.Backup
 		}
@@ -214,6 +219,13 @@ func (w *world) register(env *testsuite.TestWorkflowEnvironment) {
 		unlock, err := lock("SwitchAccounts")
 		defer unlock()
 		return UnitResult{}, err
+	})
+	add("ReindexUnit", func(_ context.Context, in UnitInput) (UnitResult, error) {
+		unlock, err := lock("ReindexUnit")
+		defer unlock()
+		w.rebuilt = append(w.rebuilt, in)
+		w.gap = w.gap || !w.maintenance
+		return UnitResult{Unit: in.Unit.String(), Artifacts: 2, Records: 100}, err
 	})
 	add("CompareUnit", func(_ context.Context, in UnitInput) (CompareResult, error) {
 		unlock, err := lock("CompareUnit")

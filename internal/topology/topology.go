@@ -40,6 +40,17 @@ func Units(e *config.Estate, r *plugins.Registry) ([]workflows.Unit, error) {
 	return out, nil
 }
 
+// Reindexable keeps the units whose derived data can be rebuilt.
+func Reindexable(units []workflows.Unit, r *plugins.Registry) []workflows.Unit {
+	var out []workflows.Unit
+	for _, u := range units {
+		if p, err := r.Get(u.Component); err == nil && p.Info().Reindexes {
+			out = append(out, u)
+		}
+	}
+	return out
+}
+
 // VMs lists the VMs that the units are on, sorted, once each.
 func VMs(units []workflows.Unit) []string {
 	var out []string
