@@ -11,7 +11,7 @@ PROGRAMS := mariadbd etcd etcdctl age zstd python3
 DIR ?= /tmp/cso-lab
 
 .DEFAULT_GOAL := help
-.PHONY: help build temporald demo test test-go test-boundaries test-temporald lint lab-up lab-down fuzz record-history deps clean
+.PHONY: help build temporald demo test test-go test-boundaries test-temporald lint lab-up lab-down bench fuzz record-history deps clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -70,6 +70,11 @@ lab-up: deps build ## start real servers, cso-temporald and a worker in DIR (def
 
 lab-down: ## stop what lab-up started in DIR
 	@go run ./test/lab/cmd/lab down --dir $(DIR)
+
+bench: deps build ## measure beside the native tools and write docs/benchmarks.md (long; ONLY=etcd: one chapter)
+	@command -v restic >/dev/null && command -v mydumper >/dev/null || { echo "installing restic and mydumper, the peers"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends restic mydumper >/dev/null; }
+	@CSO_LAB_BIN=$(BIN) go run ./test/bench $(if $(ONLY),-only $(ONLY))
 
 fuzz: ## run every fuzz target for FUZZTIME (default 1m each)
 	@for f in $$(grep -rlE '^func Fuzz' --include='*_test.go' .); do d=$$(dirname $$f); \

@@ -50,6 +50,18 @@ func (l *Lab) Running(member string) (running, frozen bool, err error) {
 	return running, frozen, err
 }
 
+// Pid is the process of a member or service; an error when none runs.
+func (l *Lab) Pid(name string) (pid int, err error) {
+	err = l.each(name, func(s *server) error {
+		if !s.Process.alive() {
+			return errors.New("it does not run")
+		}
+		pid = s.Process.Pid
+		return nil
+	})
+	return pid, err
+}
+
 // Status writes one line for each member: name, state, pid.
 func (l *Lab) Status(w io.Writer) error {
 	st, err := l.read()
