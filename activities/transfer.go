@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"go.temporal.io/sdk/activity"
+
 	"github.com/csobackup/cso_backupnrestore/internal/beat"
 	"github.com/csobackup/cso_backupnrestore/internal/manifest"
 	"github.com/csobackup/cso_backupnrestore/internal/store"
@@ -134,6 +136,16 @@ func (v *VM) RestoreUnit(ctx context.Context, in workflows.UnitInput) (workflows
 			return plugins.Report{}, err
 		}
 		defer func() { _ = s.Close() }()
+		if in.Safety != "" && activity.GetInfo(ctx).Attempt == 1 { // a later attempt finds what the first has written
+			was := in
+			was.Backup = in.Safety
+			live, err := v.stored(ctx, was)
+			if err != nil {
+				return plugins.Report{}, fmt.Errorf("safety backup: %w", err)
+			}
+			defer func() { _ = live.Close() }()
+			run.Live = live
+		}
 		return s.Restore(ctx, run, r)
 	})
 }
@@ -216,12 +228,18 @@ func (v *VM) CompareUnit(ctx context.Context, in workflows.UnitInput) (workflows
 			return err
 		}
 		defer func() { _ = s.Close() }()
+		a, switches := s.(plugins.AccountSwitcher)
+		if in.Proven && !switches {
+			out.Equal, out.Foreign = true, true
+			return nil
+		}
+		run.AccountsOnly = in.Proven
 		diffs, err := s.Compare(ctx, run, r)
 		if err != nil {
 			return err
 		}
-		if a, ok := s.(plugins.AccountSwitcher); ok && in.DataOnly {
-			diffs = slices.DeleteFunc(diffs, func(d plugins.Difference) bool { return a.AccountArtifact(d.Artifact) })
+		if switches && (in.DataOnly || in.Proven) {
+			diffs = slices.DeleteFunc(diffs, func(d plugins.Difference) bool { return a.AccountArtifact(d.Artifact) == in.DataOnly })
 		}
 		out.Equal, out.Foreign = len(diffs) == 0, true
 		for _, d := range diffs {

@@ -89,7 +89,13 @@ type Run struct {
 	Parallel  int               // how many streams at once, at least 1
 	Scratch   string            // private directory on this VM, mode 0700, the same for every attempt of this unit and epoch
 	Progress  Progress          // may be nil; use Report
-	Log       *slog.Logger      // never nil
+	// Live, for Restore: the artifacts of what is about to be overwritten, stored a moment ago by the safety
+	// backup, so that what differs is known without reading the servers again. nil when there is none, or
+	// when something may have been written since. Compare proves the end in either case.
+	Live ArtifactReader
+	// AccountsOnly, for Compare: the data is proven, only accounts need to be read.
+	AccountsOnly bool
+	Log          *slog.Logger // never nil
 }
 
 // Operation is the reason for which a session is used.

@@ -71,6 +71,8 @@ type UnitInput struct {
 	Pinned    string            `json:"pinned,omitempty"`   // id of the pin to copy from
 	Post      bool              `json:"post,omitempty"`     // Hook: PostHook instead of PreHook
 	DataOnly  bool              `json:"dataOnly,omitempty"` // CompareUnit: accounts are not switched yet
+	Proven    bool              `json:"proven,omitempty"`   // CompareUnit: the data is proven, accounts are not
+	Safety    string            `json:"safety,omitempty"`   // RestoreUnit: this run's safety backup of what is overwritten; nothing was written since
 }
 
 // PinResult describes a pin; an empty ID means that the unit cannot be pinned.

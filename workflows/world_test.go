@@ -43,6 +43,8 @@ type world struct {
 	stall       string // step that lasts until it is cancelled
 	rebuildable string // component whose derived data can be rebuilt
 	rebuilt     []UnitInput
+	written     []UnitInput
+	compared    []UnitInput
 }
 
 func newWorld() *world {
@@ -205,6 +207,7 @@ func (w *world) register(env *testsuite.TestWorkflowEnvironment) {
 			if !w.maintenance || !slices.Contains(w.begun, in.Unit.String()) {
 				return UnitResult{}, errors.New("written outside of maintenance or without the journal")
 			}
+			w.written = append(w.written, in)
 			w.built = append(w.built, in.Unit.String()+" "+in.Member)
 			w.content[in.Unit.String()] = in.Backup
 			if err != nil {
@@ -228,8 +231,13 @@ func (w *world) register(env *testsuite.TestWorkflowEnvironment) {
 		return UnitResult{Unit: in.Unit.String(), Artifacts: 2, Records: 100}, err
 	})
 	add("CompareUnit", func(_ context.Context, in UnitInput) (CompareResult, error) {
-		unlock, err := lock("CompareUnit")
+		name := "CompareUnit"
+		if in.Operation == plugins.OpRollback {
+			name = "CompareRollback"
+		}
+		unlock, err := lock(name)
 		defer unlock()
+		w.compared = append(w.compared, in)
 		if w.foreign > 0 {
 			w.foreign--
 			return CompareResult{Foreign: true, Differences: []string{"t changed"}}, nil

@@ -98,6 +98,7 @@ func Run(t *testing.T, h Harness) {
 		{"backup is repeatable", s.repeatable},
 		{"round trip", s.roundTrip},
 		{"accounts apart", s.accountsApart},
+		{"told of the live data", s.told},
 		{"plan", s.plan},
 		{"dirty target", s.dirty},
 		{"second restore changes nothing", s.second},

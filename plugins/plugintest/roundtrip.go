@@ -127,14 +127,35 @@ func (s *suite) accountsApart(t *testing.T) {
 	if _, err := ses.Restore(t.Context(), run, s.backup); err != nil {
 		t.Fatal(err)
 	}
-	d := slices.DeleteFunc(s.compare(t, s.Target, run, s.backup), func(d plugins.Difference) bool { return as.AccountArtifact(d.Artifact) })
-	if len(d) > 0 {
-		t.Errorf("between Restore and RestoreAccounts: %+v", d)
+	var data, accounts []plugins.Difference
+	for _, d := range s.compare(t, s.Target, run, s.backup) {
+		if as.AccountArtifact(d.Artifact) {
+			accounts = append(accounts, d)
+		} else {
+			data = append(data, d)
+		}
+	}
+	if len(data) > 0 {
+		t.Errorf("between Restore and RestoreAccounts: %+v", data)
+	}
+	only := run
+	only.AccountsOnly = true
+	got := slices.DeleteFunc(s.compare(t, s.Target, only, s.backup), func(d plugins.Difference) bool { return !as.AccountArtifact(d.Artifact) })
+	if d := cmp.Diff(accounts, got); d != "" {
+		t.Errorf("differences of the accounts alone: %s", d)
 	}
 	if _, err := as.RestoreAccounts(t.Context(), run, s.backup); err != nil {
 		t.Fatal(err)
 	}
 	s.mustEqual(t, s.Target, run, s.backup, s.print)
+}
+
+// told: a restore that knows from a safety backup what the live data is ends like one that reads it.
+func (s *suite) told(t *testing.T) {
+	s.Wreck(t, s.Target, s.seed+17)
+	run := s.run(t, plugins.OpRestore)
+	run.Live = s.mustBackup(t, s.Target)
+	s.mustRestore(t, s.Target, run, s.backup, s.print)
 }
 
 func (s *suite) plan(t *testing.T) {
