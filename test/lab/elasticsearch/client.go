@@ -24,7 +24,7 @@ type client struct {
 // dial makes a client for a member; nothing is sent yet. With security it
 // shows the administrator's certificate, because some requests are refused to every user.
 func dial(m engine.Member) (*client, error) {
-	c := &client{base: address(m), user: m.Options["user"]}
+	c := &client{base: address(m)}
 	transport := &http.Transport{MaxIdleConnsPerHost: 4}
 	c.http = &http.Client{Transport: transport}
 	if m.Options["ca_file"] == "" {
@@ -41,6 +41,21 @@ func dial(m engine.Member) (*client, error) {
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(ca)
 	transport.TLSClientConfig = &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{pair}}
+	return c, nil
+}
+
+// dialUser is dial with the user's password instead of a certificate.
+func dialUser(m engine.Member) (*client, error) {
+	c, err := dial(m)
+	if err != nil || m.Options["password_file"] == "" {
+		return c, err
+	}
+	password, err := os.ReadFile(m.Options["password_file"])
+	if err != nil {
+		return nil, fmt.Errorf("read the user's password: %w", err)
+	}
+	c.http.Transport.(*http.Transport).TLSClientConfig.Certificates = nil
+	c.user, c.password = m.Options["user"], string(password)
 	return c, nil
 }
 

@@ -185,7 +185,7 @@ func (e *Engine) Command(m engine.Member, _ []engine.Member) (argv, env []string
 func (e *Engine) Ready(ctx context.Context, m engine.Member) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	c, err := dial(m)
+	c, err := dialUser(m) // the security plugin is ready later than the node
 	if err != nil {
 		return err
 	}
