@@ -31,10 +31,16 @@ func freePorts(count int, taken map[int]bool) (int, error) {
 	return 0, fmt.Errorf("no %d consecutive free ports between %d and %d: stop other servers", count, lowestPort, highestPort)
 }
 
+// bindable asks at every address that members of a cluster have.
 func bindable(port int) bool {
-	ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-	if err != nil {
-		return false
+	for n := 1; n <= 3; n++ {
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.%d:%d", n, port))
+		if err != nil {
+			return false
+		}
+		if ln.Close() != nil {
+			return false
+		}
 	}
-	return ln.Close() == nil
+	return true
 }

@@ -17,7 +17,7 @@ import (
 // How long a server may take until it answers, and to end in good order. Far
 // above what is seen (seconds), because test machines are loaded.
 const (
-	readyLimit = 90 * time.Second
+	readyLimit = 4 * time.Minute
 	stopGrace  = 20 * time.Second
 	// A cluster's members that end together wait for each other; in Down this is cut short:
 	// what a server has acknowledged is on the disk.

@@ -1,6 +1,8 @@
 package lab
 
 import (
+	"github.com/csobackup/cso_backupnrestore/test/lab/cassandra"
+	"github.com/csobackup/cso_backupnrestore/test/lab/elasticsearch"
 	"github.com/csobackup/cso_backupnrestore/test/lab/engine"
 	"github.com/csobackup/cso_backupnrestore/test/lab/etcd"
 	"github.com/csobackup/cso_backupnrestore/test/lab/files"
@@ -21,11 +23,13 @@ type entry struct {
 // engines is the lab's table of kinds. versions choose other than Debian's.
 func engines(versions map[string]string) map[string]entry {
 	return map[string]entry{
-		"mariadb":      {engine: mariadb.New(), process: true},
-		"etcd":         {engine: etcd.New(versions["etcd"]), cluster: true, process: true},
-		"zookeeper":    {engine: zookeeper.New(), cluster: true, process: true},
-		"secrets":      {engine: files.New("secrets"), perVM: true},
-		"certificates": {engine: files.New("certificates"), perVM: true},
+		"mariadb":       {engine: mariadb.New(), process: true},
+		"etcd":          {engine: etcd.New(versions["etcd"]), cluster: true, process: true},
+		"zookeeper":     {engine: zookeeper.New(), cluster: true, process: true},
+		"cassandra":     {engine: cassandra.New(versions["cassandra"]), cluster: true, process: true},
+		"elasticsearch": {engine: elasticsearch.New(versions["elasticsearch"]), cluster: true, process: true},
+		"secrets":       {engine: files.New("secrets"), perVM: true},
+		"certificates":  {engine: files.New("certificates"), perVM: true},
 	}
 }
 
