@@ -50,6 +50,17 @@ func (l *Lab) Running(member string) (running, frozen bool, err error) {
 	return running, frozen, err
 }
 
+// Pid is the process of a member, 0 when it does not run.
+func (l *Lab) Pid(member string) (pid int, err error) {
+	err = l.each(member, func(s *server) error {
+		if s.Process.alive() {
+			pid = s.Process.Pid
+		}
+		return nil
+	})
+	return pid, err
+}
+
 // Status writes one line for each member: name, state, pid.
 func (l *Lab) Status(w io.Writer) error {
 	st, err := l.read()
