@@ -11,7 +11,7 @@ PROGRAMS := mariadbd etcd etcdctl age zstd python3
 DIR ?= /tmp/cso-lab
 
 .DEFAULT_GOAL := help
-.PHONY: help build temporald demo test test-go test-boundaries test-temporald lint lab-up lab-down bench fuzz record-history deps clean
+.PHONY: help build temporald demo test test-go test-boundaries test-kill test-temporald lint lab-up lab-down bench fuzz record-history deps clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -47,6 +47,12 @@ test-go:
 
 test-boundaries: deps ## conformance suites with a kill at every artifact boundary and 200 inside artifacts (long)
 	@PLUGINTEST_KILLS=200 go test -count=1 -timeout 3h -run 'TestConformance$$' ./plugins/...
+
+KILL_RESULTS := $(CACHE)/kill.jsonl
+
+test-kill: deps build ## the whole kill matrix, on real processes; goes on where it was interrupted; writes docs/reliability.md (long)
+	@CSO_LAB_BIN=$(BIN) CSO_KILL=all CSO_KILL_RESULTS=$(KILL_RESULTS) CSO_KILL_DOC=$(CURDIR)/docs/reliability.md \
+	  go test -count=1 -timeout 8h -run 'TestKill$$' ./test/e2e
 
 test-temporald:
 	@go -C temporald vet ./...

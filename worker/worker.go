@@ -157,7 +157,7 @@ func (w *Worker) startVM(ctx context.Context) error {
 		if err := w.reach(ctx, c, namespace, queue); err != nil {
 			return err
 		}
-		x := worker.New(c, queue, w.options(true))
+		x := worker.New(c, queue, w.options(c, true))
 		register(x, v)
 		if err := w.start(x); err != nil {
 			return err
@@ -226,13 +226,13 @@ func (w *Worker) startControl(ctx context.Context) error {
 	if err := w.schedules(ctx, c); err != nil {
 		w.Log.Warn("schedules could not be reconciled with their files; this is tried again at the next start", "err", err)
 	}
-	x := worker.New(c, workflows.ControlQueue, w.options(false))
+	x := worker.New(c, workflows.ControlQueue, w.options(c, false))
 	Workflows(x)
 	control(x, w.control)
 	if err := w.start(x); err != nil {
 		return err
 	}
-	l := worker.New(c, workflows.LeaseQueue, w.options(true))
+	l := worker.New(c, workflows.LeaseQueue, w.options(c, true))
 	lease(l, w.control)
 	return w.start(l)
 }
@@ -252,10 +252,10 @@ func (w *Worker) schedules(ctx context.Context, c client.Client) error {
 	return err
 }
 
-func (w *Worker) options(activitiesOnly bool) worker.Options {
+func (w *Worker) options(c client.Client, activitiesOnly bool) worker.Options {
 	return worker.Options{
 		DisableWorkflowWorker: activitiesOnly, MaxConcurrentActivityExecutionSize: slots, WorkerStopTimeout: stopWithin,
-		Identity: fmt.Sprintf("%s/%d", w.Paths.VM, os.Getpid()), Interceptors: []interceptor.WorkerInterceptor{&sizes{}},
+		Identity: fmt.Sprintf("%s/%d", w.Paths.VM, os.Getpid()), Interceptors: []interceptor.WorkerInterceptor{&sizes{}, &alive{client: c}},
 		OnFatalError: func(err error) { w.Log.Error("worker", "err", err) },
 	}
 }

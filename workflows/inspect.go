@@ -19,7 +19,7 @@ func PlanRestore(ctx workflow.Context, in RestoreInput) (RestorePlan, error) {
 	}
 	var open OpenResult
 	ask := OpenInput{Backup: in.Backup, Components: in.Components, Now: workflow.Now(ctx)}
-	if err := workflow.ExecuteActivity(onControl(ctx, "open the backup"), "OpenBackup", ask).Get(ctx, &open); err != nil {
+	if err := workflow.ExecuteActivity(r.onControl(ctx, "open the backup"), "OpenBackup", ask).Get(ctx, &open); err != nil {
 		return RestorePlan{}, err
 	}
 	if _, err := r.ping(ctx, r.survey.VMs); err != nil {
@@ -101,7 +101,7 @@ func HealthCheck(ctx workflow.Context, in HealthInput) (HealthResult, error) {
 	units := choose(r.survey.Units, in.Components)
 	health := make([]workflow.Future, len(units))
 	for i, u := range units {
-		health[i] = workflow.ExecuteActivity(onCtl(ctx, u.VM, "health of "+u.String()), "Health", u)
+		health[i] = workflow.ExecuteActivity(r.onCtl(ctx, u.VM, "health of "+u.String()), "Health", u)
 	}
 	for i, f := range pings {
 		v := VMHealth{VM: r.survey.VMs[i], Grade: string(plugins.Green)}
@@ -125,7 +125,7 @@ func HealthCheck(ctx workflow.Context, in HealthInput) (HealthResult, error) {
 		worse(h.Grade)
 		out.Units = append(out.Units, h)
 	}
-	if err := workflow.ExecuteActivity(onControl(ctx, "keys, store, journal, schedules"), "Notes").Get(ctx, &out.Notes); err != nil {
+	if err := workflow.ExecuteActivity(r.onControl(ctx, "keys, store, journal, schedules"), "Notes").Get(ctx, &out.Notes); err != nil {
 		return out, err
 	}
 	for _, n := range out.Notes {

@@ -29,7 +29,7 @@ func (r *run) enter(ctx workflow.Context, max time.Duration, tolerant bool) erro
 	r.lease.on = true // from here on it may be on, whatever the answer
 	var out EnterResult
 	in := EnterInput{Claim: r.claim, Max: max, Tolerant: tolerant}
-	if err := workflow.ExecuteActivity(onControl(ctx, "turn maintenance on"), "EnterMaintenance", in).Get(ctx, &out); err != nil {
+	if err := workflow.ExecuteActivity(r.onControl(ctx, "turn maintenance on"), "EnterMaintenance", in).Get(ctx, &out); err != nil {
 		return wrap(err, "enter maintenance")
 	}
 	if out.Warning != "" {
@@ -46,7 +46,7 @@ func (r *run) leave(ctx workflow.Context) error {
 	}
 	r.phase(ctx, "leave maintenance")
 	var out LeaveResult
-	if err := workflow.ExecuteActivity(onControl(ctx, "put maintenance back as it was"), "ExitMaintenance", r.claim).Get(ctx, &out); err != nil {
+	if err := workflow.ExecuteActivity(r.onControl(ctx, "put maintenance back as it was"), "ExitMaintenance", r.claim).Get(ctx, &out); err != nil {
 		return wrap(err, "leave maintenance")
 	}
 	r.lease.on, r.progress.Maintenance = false, "left"
@@ -85,7 +85,7 @@ func (r *run) close(ctx workflow.Context, discard, outcome string) error {
 	}
 	r.phase(ctx, "cleanup")
 	in := CleanupInput{Claim: r.claim, Backup: discard, Outcome: outcome}
-	err := workflow.ExecuteActivity(onControl(ctx, "remove leftovers, close the journal"), "Cleanup", in).Get(ctx, nil)
+	err := workflow.ExecuteActivity(r.onControl(ctx, "remove leftovers, close the journal"), "Cleanup", in).Get(ctx, nil)
 	r.drop(ctx) // the holder sees the closed journal and ends by itself
 	return err
 }
@@ -95,7 +95,7 @@ func (r *run) hold(ctx workflow.Context, reason string) error {
 	ctx, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
 	r.phase(ctx, "held")
-	err := workflow.ExecuteActivity(onControl(ctx, "hold the estate in maintenance"), "Cleanup", CleanupInput{Claim: r.claim, Hold: reason}).Get(ctx, nil)
+	err := workflow.ExecuteActivity(r.onControl(ctx, "hold the estate in maintenance"), "Cleanup", CleanupInput{Claim: r.claim, Hold: reason}).Get(ctx, nil)
 	r.drop(ctx)
 	if err != nil {
 		reason += "; and the journal could not record it: " + cause(err)
@@ -108,7 +108,7 @@ func (r *run) hold(ctx workflow.Context, reason string) error {
 func (r *run) release(ctx workflow.Context) {
 	futures := make([]workflow.Future, len(r.survey.VMs))
 	for i, vm := range r.survey.VMs {
-		futures[i] = workflow.ExecuteActivity(onCtl(ctx, vm, "let go of pins"), "Release", r.claim)
+		futures[i] = workflow.ExecuteActivity(r.onCtl(ctx, vm, "let go of pins"), "Release", r.claim)
 	}
 	for i, f := range futures {
 		if err := f.Get(ctx, nil); err != nil {

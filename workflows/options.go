@@ -15,10 +15,11 @@ const leaveWithin = 10 * time.Minute
 
 var retry = &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 30 * time.Second, MaximumAttempts: 10}
 
-// onControl: short steps of the control worker.
-func onControl(ctx workflow.Context, summary string) workflow.Context {
+// onControl: short steps of the control worker. Once the estate's times are
+// known they beat, so that a step whose worker died is repeated soon.
+func (r *run) onControl(ctx workflow.Context, summary string) workflow.Context {
 	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		TaskQueue: ControlQueue, StartToCloseTimeout: 3 * time.Minute, ScheduleToCloseTimeout: leaveWithin,
+		TaskQueue: ControlQueue, StartToCloseTimeout: 3 * time.Minute, ScheduleToCloseTimeout: leaveWithin, HeartbeatTimeout: r.survey.Heartbeat,
 		RetryPolicy: retry, WaitForCancellation: true, Summary: summary,
 	})
 }
@@ -32,9 +33,9 @@ func (r *run) onControlLong(ctx workflow.Context, id string) workflow.Context {
 }
 
 // onCtl: short steps on a VM. A VM that does not answer in time is a failure of its own.
-func onCtl(ctx workflow.Context, vm, summary string) workflow.Context {
+func (r *run) onCtl(ctx workflow.Context, vm, summary string) workflow.Context {
 	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		TaskQueue: CtlQueue(vm), StartToCloseTimeout: time.Minute, ScheduleToCloseTimeout: 2 * time.Minute,
+		TaskQueue: CtlQueue(vm), StartToCloseTimeout: time.Minute, ScheduleToCloseTimeout: 2 * time.Minute, HeartbeatTimeout: r.survey.Heartbeat,
 		RetryPolicy: retry, WaitForCancellation: true, Summary: summary,
 	})
 }

@@ -151,7 +151,7 @@ func (r *run) seal(ctx workflow.Context, p protection, pins []SealUnit) (SealRes
 	in.Consistent = r.consistent(p)
 	in.Consistency = sayConsistency(in)
 	var out SealResult
-	err = workflow.ExecuteActivity(onControl(ctx, "write the manifest"), "Seal", in).Get(ctx, &out)
+	err = workflow.ExecuteActivity(r.onControl(ctx, "write the manifest"), "Seal", in).Get(ctx, &out)
 	return out, wrap(err, "seal")
 }
 

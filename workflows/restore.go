@@ -59,7 +59,7 @@ func (r *run) open(ctx workflow.Context, in RestoreInput) (OpenResult, error) {
 		return open, err
 	}
 	ask := OpenInput{Backup: in.Backup, Components: in.Components, Now: workflow.Now(ctx)}
-	if err := workflow.ExecuteActivity(onControl(ctx, "open the backup"), "OpenBackup", ask).Get(ctx, &open); err != nil {
+	if err := workflow.ExecuteActivity(r.onControl(ctx, "open the backup"), "OpenBackup", ask).Get(ctx, &open); err != nil {
 		return open, err
 	}
 	r.progress.Backup = open.Backup
@@ -295,7 +295,7 @@ func (w *work) result(u Unit) *UnitResult {
 
 func (r *run) mark(ctx workflow.Context, in MarkInput) error {
 	in.Claim = r.claim
-	return workflow.ExecuteActivity(onControl(ctx, "write the journal"), "Mark", in).Get(ctx, nil)
+	return workflow.ExecuteActivity(r.onControl(ctx, "write the journal"), "Mark", in).Get(ctx, nil)
 }
 
 // finishWrite declares everything proven and ends the run; nothing may stop it half way.

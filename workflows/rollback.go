@@ -67,7 +67,7 @@ func Resolve(ctx workflow.Context, in ResolveInput) (Result, error) {
 		return Result{}, err
 	}
 	var f FenceResult
-	if err := workflow.ExecuteActivity(onControl(ctx, "what is held"), "Held", in).Get(ctx, &f); err != nil {
+	if err := workflow.ExecuteActivity(r.onControl(ctx, "what is held"), "Held", in).Get(ctx, &f); err != nil {
 		return Result{}, err
 	}
 	r.progress.Backup = f.Source

@@ -94,7 +94,7 @@ func (r *run) id(step string, u Unit) string {
 // look surveys the estate.
 func (r *run) look(ctx workflow.Context, name string) error {
 	in := SurveyInput{Operation: r.progress.Operation, Name: name, Started: workflow.GetInfo(ctx).WorkflowStartTime}
-	if err := workflow.ExecuteActivity(onControl(ctx, "what is there"), "Survey", in).Get(ctx, &r.survey); err != nil {
+	if err := workflow.ExecuteActivity(r.onControl(ctx, "what is there"), "Survey", in).Get(ctx, &r.survey); err != nil {
 		return err
 	}
 	if name != "" {
@@ -133,7 +133,7 @@ func (r *run) fence(ctx workflow.Context, repairs bool) (FenceResult, error) {
 	r.phase(ctx, "fence")
 	var f FenceResult
 	in := FenceInput{Operation: r.progress.Operation, Backup: r.progress.Backup, Repairs: repairs}
-	if err := workflow.ExecuteActivity(onControl(ctx, "claim the next epoch"), "Fence", in).Get(ctx, &f); err != nil {
+	if err := workflow.ExecuteActivity(r.onControl(ctx, "claim the next epoch"), "Fence", in).Get(ctx, &f); err != nil {
 		return f, err
 	}
 	r.claim, r.progress.Epoch, r.adopted = f.Claim, f.Claim.Epoch, f.Written
@@ -141,7 +141,7 @@ func (r *run) fence(ctx workflow.Context, repairs bool) (FenceResult, error) {
 	r.watch(ctx)
 	futures := make([]workflow.Future, len(r.survey.VMs))
 	for i, vm := range r.survey.VMs {
-		futures[i] = workflow.ExecuteActivity(onCtl(ctx, vm, "end attempts of older epochs"), "Quiet", f.Claim)
+		futures[i] = workflow.ExecuteActivity(r.onCtl(ctx, vm, "end attempts of older epochs"), "Quiet", f.Claim)
 	}
 	for i, q := range futures {
 		if err := q.Get(ctx, nil); err != nil {
@@ -163,7 +163,7 @@ func (r *run) stability(ctx workflow.Context, units []Unit, mayBeSick, toBeResto
 	r.phase(ctx, "stability check")
 	futures := make([]workflow.Future, len(units))
 	for i, u := range units {
-		futures[i] = workflow.ExecuteActivity(onCtl(ctx, u.VM, "health of "+u.String()), "Health", u)
+		futures[i] = workflow.ExecuteActivity(r.onCtl(ctx, u.VM, "health of "+u.String()), "Health", u)
 	}
 	var sick []string
 	var estimate int64
@@ -215,7 +215,7 @@ func (r *run) hooks(ctx workflow.Context, units []Unit, op plugins.Operation, ba
 	for i, u := range units {
 		in := r.input(u, op, backup, nil)
 		in.Post = post
-		futures[i] = workflow.ExecuteActivity(onCtl(ctx, u.VM, name+" of "+u.String()), "Hook", in)
+		futures[i] = workflow.ExecuteActivity(r.onCtl(ctx, u.VM, name+" of "+u.String()), "Hook", in)
 	}
 	var first error
 	for i, f := range futures {

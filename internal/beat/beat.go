@@ -30,12 +30,22 @@ type Options struct {
 	Every   time.Duration // between beats
 	Timeout time.Duration // of one beat
 	Silence time.Duration // the work is cancelled when the last acknowledged beat is older
+	// Short: the work is one step that is over in moments and must not be cut in
+	// two. It is not told of a cancellation, and most end before their first beat.
+	Short bool
 }
 
 // For derives the times from the activity's heartbeat timeout h: an attempt
 // that can run stops before its successor starts.
 func For(h time.Duration) Options {
 	return Options{Every: min(2*time.Second, h/5), Timeout: min(5*time.Second, h/4), Silence: h * 2 / 3}
+}
+
+// ForStep derives the times for a short step.
+func ForStep(h time.Duration) Options {
+	o := For(h)
+	o.Short = true
+	return o
 }
 
 // Run runs work while it beats with the details that detail returns (at most
@@ -78,16 +88,17 @@ func beat(ctx context.Context, c client.Client, token []byte, o Options, detail 
 	last := time.Now()
 	tick := time.NewTicker(o.Every)
 	defer tick.Stop()
-	for {
-		switch err := one(ctx, c, token, o.Timeout, detail()); {
-		case err == nil:
-			last = time.Now()
-		default:
-			if cause := verdict(err); cause != nil {
+	for now := !o.Short; ; now = true {
+		if now {
+			err := one(ctx, c, token, o.Timeout, detail())
+			cause := verdict(err)
+			switch {
+			case err == nil, o.Short && cause == ErrCancelled:
+				last = time.Now()
+			case cause != nil:
 				cancel(cause)
 				return
-			}
-			if time.Since(last) > o.Silence {
+			case time.Since(last) > o.Silence:
 				cancel(ErrSilent)
 				return
 			}

@@ -104,11 +104,13 @@ type document struct {
 
 // running is a command that runs.
 type running struct {
-	b    *bench
-	cmd  *exec.Cmd
-	args []string
-	out  bytes.Buffer
-	err  bytes.Buffer
+	b      *bench
+	cmd    *exec.Cmd
+	args   []string
+	out    bytes.Buffer
+	err    bytes.Buffer
+	done   chan error // its end; filled once
+	killed bool
 }
 
 // start starts the command line as its users do.
@@ -118,8 +120,13 @@ func (b *bench) start(args ...string) *running {
 	r.cmd.Env = append(os.Environ(), b.env...)
 	r.cmd.Stdout, r.cmd.Stderr = &r.out, &r.err
 	b.check(r.cmd.Start())
+	r.done = make(chan error, 1)
+	go func() { r.done <- r.cmd.Wait() }()
 	return r
 }
+
+// over says whether the command has ended.
+func (r *running) over() bool { return len(r.done) > 0 }
 
 // wait returns when the command has ended by itself.
 func (r *running) wait() ended {
@@ -127,7 +134,7 @@ func (r *running) wait() ended {
 	limit := time.AfterFunc(4*time.Minute, func() { _ = r.cmd.Process.Kill() })
 	defer limit.Stop()
 	var exit *exec.ExitError
-	if err := r.cmd.Wait(); err != nil && !errors.As(err, &exit) {
+	if err := <-r.done; err != nil && !errors.As(err, &exit) {
 		r.b.t.Fatal(err)
 	}
 	e := ended{args: r.args, code: r.cmd.ProcessState.ExitCode(), stdout: r.out.String(), stderr: r.err.String()}

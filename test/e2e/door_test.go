@@ -7,8 +7,6 @@ import (
 	"os"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // door makes a run stand still while it enters maintenance: the operator's own
@@ -66,7 +64,7 @@ func (b *bench) strike(r *running, what string, hit func(moment) bool) moment {
 		if m, ok := b.moment(); ok && hit(m) {
 			break
 		}
-		if r.cmd.ProcessState != nil || errors.Is(unix.Kill(r.cmd.Process.Pid, 0), unix.ESRCH) || time.Now().After(end) {
+		if r.over() || time.Now().After(end) {
 			b.t.Fatalf("the run ended, or 90 s passed, before: %s\n%s\n%s", what, r.out.String(), r.err.String())
 		}
 	}

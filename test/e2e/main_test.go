@@ -28,6 +28,8 @@ var (
 // shared is a lab that several tests use one after the other.
 type shared struct {
 	components []string
+	remote     []string             // on a second VM
+	prepare    func(*lab.Lab) error // once it runs
 	once       sync.Once
 	lab        *lab.Lab
 	err        error
@@ -58,7 +60,7 @@ func run(m *testing.M) (code int, err error) {
 		}
 	}
 	defer func() {
-		for _, s := range []*shared{whole, small} {
+		for _, s := range []*shared{whole, small, two} {
 			if s.lab != nil {
 				err = errors.Join(err, s.lab.Down(context.Background()))
 			}
@@ -92,7 +94,10 @@ func programs() (string, error) {
 func (s *shared) bench(t *testing.T) *bench {
 	t.Helper()
 	s.once.Do(func() {
-		s.lab, s.err = lab.Start(context.Background(), lab.Options{Components: s.components, Out: os.Stderr})
+		s.lab, s.err = lab.Start(context.Background(), lab.Options{Components: s.components, Remote: s.remote, Out: os.Stderr})
+		if s.err == nil && s.prepare != nil {
+			s.err = s.prepare(s.lab)
+		}
 	})
 	if s.err != nil {
 		t.Fatal(s.err)

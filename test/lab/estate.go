@@ -4,13 +4,26 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
 )
 
-// vmName is the one VM of a lab.
-const vmName = "installer-vm"
+// The VMs of a lab: one, or a second one for the components of Options.Remote.
+// Both are this machine; each has a worker and a state directory of its own.
+const (
+	vmName = "installer-vm"
+	vmTwo  = "db-vm"
+)
+
+// vmOf is the VM that a component lives on.
+func (st *state) vmOf(component string) string {
+	if slices.Contains(st.Remote, component) {
+		return vmTwo
+	}
+	return vmName
+}
 
 // The estate file of the product, written as its users would write it.
 type (
@@ -60,16 +73,20 @@ func (l *Lab) target(e entry, s *server) (string, map[string]string) {
 // writeEstate writes D/estate.yaml and D/control.
 func (l *Lab) writeEstate(st *state, table map[string]entry) error {
 	es := estate{VMs: []estateVM{{Name: vmName}}, Settings: estateSettings{Heartbeat: "10s"}}
+	if len(st.Remote) > 0 {
+		es.VMs = append(es.VMs, estateVM{Name: vmTwo})
+	}
 	for _, in := range st.instances() {
+		vm := st.vmOf(in.component)
 		out := estateInstance{Component: in.component, Instance: in.name}
 		for _, s := range st.all(in.component) {
 			if s.Instance != in.name {
 				continue
 			}
 			e := table[in.component]
-			m := estateMember{Name: s.Name, VM: vmName}
+			m := estateMember{Name: s.Name, VM: vm}
 			if e.perVM {
-				m.Name = vmName
+				m.Name = vm
 			}
 			m.Address, m.Options = l.target(e, s)
 			out.Members = append(out.Members, m)

@@ -31,6 +31,7 @@ type Options struct {
 	Components  []string          // "etcd", "etcd@east", …; empty: those the lab already has, or DefaultComponents
 	Members     int               // 1 or 3 servers for each instance whose kind forms clusters; 0 means 1
 	ServersOnly bool              // no cso-temporald and no worker
+	Remote      []string          // components that live on a second VM, with a worker of its own (member worker-2)
 	Versions    map[string]string // by component, for example etcd: "3.7"; missing means Debian's package
 	Out         io.Writer         // progress, one line each; nil: discarded
 	Detach      bool              // servers outlive the calling process; otherwise a guard stops them when it ends

@@ -50,13 +50,12 @@ func (l *Lab) Running(member string) (running, frozen bool, err error) {
 	return running, frozen, err
 }
 
-// Pid is the process of a member or service; an error when none runs.
-func (l *Lab) Pid(name string) (pid int, err error) {
-	err = l.each(name, func(s *server) error {
-		if !s.Process.alive() {
-			return errors.New("it does not run")
+// Pid is the process of a member, 0 when it does not run.
+func (l *Lab) Pid(member string) (pid int, err error) {
+	err = l.each(member, func(s *server) error {
+		if s.Process.alive() {
+			pid = s.Process.Pid
 		}
-		pid = s.Process.Pid
 		return nil
 	})
 	return pid, err

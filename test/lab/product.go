@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -18,6 +19,7 @@ import (
 const (
 	temporaldName = "temporald"
 	workerName    = "worker"
+	workerTwo     = "worker-2" // of the second VM
 )
 
 // programs are the paths of the product's binaries.
@@ -52,7 +54,36 @@ func (l *Lab) startProduct(ctx context.Context, st *state, p *programs) error {
 	if err := l.startAndAwait(ctx, st, temporaldName, argv, nil, ports); err != nil {
 		return err
 	}
-	return l.startAndAwait(ctx, st, workerName, []string{p.worker}, productEnv(l, ports), nil)
+	if err := l.startAndAwait(ctx, st, workerName, []string{p.worker}, productEnv(l, ports, vmName), nil); err != nil || len(st.Remote) == 0 {
+		return err
+	}
+	if err := l.shareState(); err != nil {
+		return err
+	}
+	return l.startAndAwait(ctx, st, workerTwo, []string{p.worker}, productEnv(l, ports, vmTwo), nil)
+}
+
+// stateOf is a VM's state directory.
+func (l *Lab) stateOf(vm string) string {
+	if vm == vmName {
+		return l.path("state")
+	}
+	return l.path("state-" + vm)
+}
+
+// shareState gives the second VM the certificates and keys of the first, as
+// an administrator's copy does; claims, locks and scratch files are its own.
+func (l *Lab) shareState() error {
+	own := l.stateOf(vmTwo)
+	if err := os.MkdirAll(own, 0o700); err != nil {
+		return fmt.Errorf("make the state directory of %s: %w", vmTwo, err)
+	}
+	for _, d := range []string{"pki", "keys"} {
+		if err := os.Symlink(l.path("state", d), filepath.Join(own, d)); err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("share %s with %s: %w", d, vmTwo, err)
+		}
+	}
+	return nil
 }
 
 // productPorts are those of the lab's cso-temporald: once chosen, they stay.
@@ -138,12 +169,12 @@ func (l *Lab) awaitLine(ctx context.Context, s *server, word string, since int64
 }
 
 // productEnv is what CLI and worker need to work on this lab.
-func productEnv(l *Lab, ports map[string]int) []string {
+func productEnv(l *Lab, ports map[string]int, vm string) []string {
 	return []string{
 		"CSO_BACKUP_ROOT=" + l.path("backups"),
-		"CSO_BACKUP_STATE=" + l.path("state"),
+		"CSO_BACKUP_STATE=" + l.stateOf(vm),
 		"CSO_BACKUP_ESTATE=" + l.path("estate.yaml"),
-		"CSO_BACKUP_VM=" + vmName,
+		"CSO_BACKUP_VM=" + vm,
 		fmt.Sprintf("CSO_BACKUP_TEMPORAL=127.0.0.1:%d", ports["frontend"]),
 		fmt.Sprintf("CSO_BACKUP_UI=http://127.0.0.1:%d", ports["ui"]),
 	}
@@ -177,7 +208,7 @@ func (l *Lab) Env() ([]string, error) {
 		lines = append(lines, fmt.Sprintf("LAB_TEMPORAL_ADDR=127.0.0.1:%d", ports["frontend"]),
 			fmt.Sprintf("LAB_UI_URL=http://127.0.0.1:%d", ports["ui"]))
 	}
-	env := productEnv(l, ports)
+	env := productEnv(l, ports, vmName)
 	if ports == nil { // servers only: nothing to connect to
 		env = env[:4]
 	}

@@ -19,6 +19,7 @@ const stateFile = "lab.json"
 // state is what lab.json holds.
 type state struct {
 	Versions map[string]string `json:"versions,omitempty"`
+	Remote   []string          `json:"remote,omitempty"` // components of the second VM
 	Members  []*server         `json:"members"`
 	Services []*server         `json:"services"` // cso-temporald, the worker, the guard
 }
@@ -112,6 +113,9 @@ func (st *state) want(o Options, dir string) error {
 	}
 	if st.Versions == nil {
 		st.Versions = map[string]string{}
+	}
+	if len(o.Remote) > 0 {
+		st.Remote = o.Remote
 	}
 	for c, v := range o.Versions {
 		if st.Versions[c] != v && len(st.all(c)) > 0 {

@@ -48,3 +48,29 @@ type Engine interface {
 	// Address and Options of the member in the product's estate file (secrets by *_file only).
 	Target(m Member) (address string, options map[string]string)
 }
+
+// LedgerName is in the name of everything that the linked ledger makes, so
+// that a judge can leave its lines out of a fingerprint.
+const LedgerName = "linked_ledger"
+
+// Ledger is an engine whose servers take part in the linked ledger: a writer
+// stores the same transaction number in every database, and after a restore
+// none may know one that another does not.
+type Ledger interface {
+	// OpenLedger connects to an instance and makes its page when it is missing.
+	OpenLedger(ctx context.Context, members []Member) (Page, error)
+}
+
+// Page is an instance's part of the linked ledger. It outlives a restart of
+// the server: a call that failed may be made again.
+type Page interface {
+	Record(ctx context.Context, n int64) error
+	// Recorded is the last number; 0 on a fresh page.
+	Recorded(ctx context.Context) (int64, error)
+	Close() error
+}
+
+// Gate is a Page that also knows the estate's maintenance switch.
+type Gate interface {
+	Closed(ctx context.Context) (bool, error)
+}

@@ -1,0 +1,189 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/csobackup/cso_backupnrestore/test/lab"
+	"github.com/csobackup/cso_backupnrestore/test/lab/engine"
+)
+
+// two is the lab of the kill matrix: databases and secrets on a second VM,
+// whose worker only transfers; the first VM's worker is the control worker and
+// protects the certificates.
+var two = &shared{components: lab.DefaultComponents(), remote: databases(), prepare: prepareKill}
+
+// databases are the lab's components but for the certificates.
+func databases() []string {
+	return slices.DeleteFunc(lab.DefaultComponents(), func(c string) bool { return c == "certificates" })
+}
+
+const (
+	killBeat = 6 * time.Second // the heartbeat of the kill lab: a frozen worker is given up after it
+	control  = "worker"        // member names of the lab
+	agent    = "worker-2"
+	engineOf = "temporald"
+)
+
+// prepareKill makes the estate's times short, and gives it a hook that waits
+// until the ledger's writer has finished its transaction, as a product does
+// whose services drain.
+func prepareKill(l *lab.Lab) error {
+	path := l.Dir() + "/estate.yaml"
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	hook := l.Dir() + "/drain"
+	if err := os.WriteFile(hook, []byte("#!/bin/sh\nexec flock -w 100 '"+l.LedgerLock()+"' true\n"), 0o700); err != nil {
+		return err
+	}
+	with := strings.Replace(string(text), "heartbeat: 10s", "heartbeat: "+killBeat.String()+"\n    hooks:\n        enter_maintenance: ["+hook+"]", 1)
+	if with == string(text) {
+		return errors.New("the lab's estate file has no heartbeat: the kill matrix would wait for ever")
+	}
+	return os.WriteFile(path, []byte(with), 0o600)
+}
+
+// lasting turns the tables that live in memory into ones that outlive their
+// server: what a killed MariaDB loses by design is not what is judged here.
+func (b *bench) lasting() {
+	b.t.Helper()
+	if !slices.Contains(two.components, "mariadb") {
+		return
+	}
+	b.sql("ALTER TABLE torture.e_memory ENGINE=InnoDB")
+	b.sql("ALTER TABLE torture.e_archive ENGINE=InnoDB")
+}
+
+// sql runs a statement as the server's administrator, with its own client.
+func (b *bench) sql(stmt string) string {
+	b.t.Helper()
+	ctx, done := context.WithTimeout(b.t.Context(), 30*time.Second)
+	defer done()
+	cmd := exec.CommandContext(ctx, "mariadb", "--no-defaults", "-S", b.value("LAB_MARIADB_1_SOCKET"), "-u", b.value("LAB_MARIADB_1_USER"), "--batch", "--skip-column-names")
+	cmd.Env = append(os.Environ(), "MYSQL_PWD="+b.value("LAB_MARIADB_1_PASSWORD"))
+	cmd.Stdin = strings.NewReader(stmt)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		b.t.Fatalf("%s: %v\n%s", stmt, err, out)
+	}
+	return string(out)
+}
+
+// process is one of the lab's processes, held by its pid: the matrix stops
+// and starts it hundreds of times a second.
+type process struct {
+	b    *bench
+	name string
+	pid  int
+}
+
+func (b *bench) process(name string) *process {
+	b.t.Helper()
+	pid, err := b.Pid(name)
+	b.check(err)
+	if pid == 0 {
+		b.t.Fatalf("%s does not run", name)
+	}
+	return &process{b, name, pid}
+}
+
+// stop returns when every thread of the process stands still.
+func (p *process) stop() {
+	p.b.t.Helper()
+	p.b.check(unix.Kill(p.pid, unix.SIGSTOP))
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(200 * time.Microsecond) {
+		if p.standing() {
+			return
+		}
+		if time.Now().After(end) {
+			p.b.t.Fatalf("%s does not stop", p.name)
+		}
+	}
+}
+
+func (p *process) standing() bool {
+	dir := fmt.Sprintf("/proc/%d/task", p.pid)
+	tasks, err := os.ReadDir(dir)
+	if err != nil {
+		return true // it is gone
+	}
+	for _, t := range tasks {
+		text, err := os.ReadFile(dir + "/" + t.Name() + "/stat")
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		s := string(text)
+		if i := strings.LastIndexByte(s, ')'); err != nil || i < 0 || i+2 >= len(s) || !strings.ContainsRune("TtZX", rune(s[i+2])) {
+			return false
+		}
+	}
+	return true
+}
+
+func (p *process) thaw() { _ = unix.Kill(p.pid, unix.SIGCONT) } // it may have been killed meanwhile
+
+// withoutLedger leaves the ledger's own lines out of a fingerprint: the writer changes them during a backup.
+func (p print) withoutLedger() string {
+	var out strings.Builder
+	for l := range strings.Lines(p.text) {
+		if !strings.Contains(l, engine.LedgerName) && !strings.HasPrefix(l, "fingerprint ") && !strings.HasPrefix(l, "ephemeral\t") {
+			out.WriteString(l)
+		}
+	}
+	return out.String()
+}
+
+// ledgerNumber fails unless every database knows the same transaction, and gives its number.
+func (b *bench) ledgerNumber() int64 {
+	b.t.Helper()
+	g, err := b.OpenLedger(b.t.Context())
+	b.check(err)
+	defer g.Close()
+	all, err := g.Read(b.t.Context())
+	b.check(err)
+	var n int64
+	for _, v := range all {
+		n = v
+	}
+	for _, v := range all {
+		if v != n {
+			b.t.Fatalf("one database knows a transaction that another does not: %v", all)
+		}
+	}
+	return n
+}
+
+// besideLedger does something while the ledger's writer works.
+func (b *bench) besideLedger(do func()) lab.LedgerCounts {
+	b.t.Helper()
+	g, err := b.OpenLedger(b.t.Context())
+	b.check(err)
+	defer g.Close()
+	ctx, stop := context.WithCancel(b.t.Context())
+	defer stop()
+	type answer struct {
+		n   lab.LedgerCounts
+		err error
+	}
+	done := make(chan answer, 1)
+	go func() {
+		n, err := g.Write(ctx)
+		done <- answer{n, err}
+	}()
+	do()
+	stop()
+	a := <-done
+	b.check(a.err)
+	return a.n
+}

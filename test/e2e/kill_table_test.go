@@ -1,0 +1,166 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// killTable collects the results of many runs at one commit in a file, so
+// that the whole matrix may be run in parts, and writes them into the docs.
+type killTable struct {
+	path, commit string
+	until        time.Time
+	rows         map[string]killRow
+}
+
+type killRow struct {
+	Commit string    `json:"commit"`
+	Case   string    `json:"case"`
+	Word   string    `json:"word"` // "failed" when an assertion did not hold
+	Tries  int       `json:"tries"`
+	Took   float64   `json:"took"` // seconds
+	At     time.Time `json:"at"`
+}
+
+// openKillTable reads CSO_KILL_RESULTS; CSO_KILL_FOR limits the time of one run.
+func openKillTable(t *testing.T) *killTable {
+	t.Helper()
+	out, err := exec.Command("git", "describe", "--tags", "--always", "--dirty").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &killTable{path: os.Getenv("CSO_KILL_RESULTS"), commit: strings.TrimSpace(string(out)), rows: map[string]killRow{}}
+	if k.path == "" {
+		k.path = filepath.Join(t.TempDir(), "kill.jsonl")
+	}
+	if s := os.Getenv("CSO_KILL_FOR"); s != "" {
+		d, err := time.ParseDuration(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.until = time.Now().Add(d)
+	}
+	text, err := os.ReadFile(k.path)
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		var r killRow
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatalf("%s: %v", k.path, err)
+		}
+		if r.Commit == k.commit {
+			k.rows[r.Case] = r
+		}
+	}
+	return k
+}
+
+func (k *killTable) late() bool { return k != nil && !k.until.IsZero() && time.Now().After(k.until) }
+
+func (k *killTable) has(c killCase) bool {
+	r, ok := k.rows[c.String()]
+	return ok && r.Word != "failed"
+}
+
+func (k *killTable) add(t *testing.T, c killCase, o outcome, ok bool, took time.Duration) {
+	t.Helper()
+	if k == nil {
+		return
+	}
+	if !ok {
+		o.word = "failed"
+	}
+	r := killRow{k.commit, c.String(), o.word, o.tries, took.Seconds(), time.Now().UTC().Truncate(time.Second)}
+	k.rows[r.Case] = r
+	line, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(k.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write(append(line, '\n')); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const (
+	tableBegin = "<!-- kill matrix: written by make test-kill -->\n"
+	tableEnd   = "<!-- end of the kill matrix -->\n"
+)
+
+// write puts the table into CSO_KILL_DOC, between its two marks.
+func (k *killTable) write(t *testing.T) {
+	t.Helper()
+	doc := os.Getenv("CSO_KILL_DOC")
+	if k == nil || doc == "" || len(k.rows) == 0 {
+		return
+	}
+	text, err := os.ReadFile(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, found := strings.Cut(string(text), tableBegin)
+	_, after, found2 := strings.Cut(rest, tableEnd)
+	if !found || !found2 {
+		t.Fatalf("%s has no place for the table", doc)
+	}
+	if err := os.WriteFile(doc, []byte(before+tableBegin+k.text()+tableEnd+after), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// text is the table: a line for each phase, a column for each blow.
+func (k *killTable) text() string {
+	var columns []string
+	cells, words := map[string]string{}, map[string]int{}
+	var last time.Time
+	misses := 0
+	known := map[string]bool{}
+	for _, r := range k.rows {
+		part := strings.Split(r.Case, "/")
+		known[part[2]] = true
+		cells[r.Case] = r.Word
+		words[r.Word]++
+		misses += max(0, r.Tries-1)
+		if r.At.After(last) {
+			last = r.At
+		}
+	}
+	for _, name := range append([]string{"worker", "control worker", "cso-temporald", "CLI"}, append(two.components, "worker frozen", "control worker frozen", "terminate", "reset", "cancel")...) {
+		if known[name] {
+			columns = append(columns, name)
+		}
+	}
+	var out strings.Builder
+	fmt.Fprintf(&out, "\nCommit %s, %s: %d cases, %d blows that missed were repeated.", k.commit, last.Format("2006-01-02 15:04 MST"), len(k.rows), misses)
+	for _, w := range []string{finished, anew, ended1, back, heldWord, "failed"} {
+		if words[w] > 0 {
+			fmt.Fprintf(&out, " %s: %d.", w, words[w])
+		}
+	}
+	fmt.Fprintf(&out, "\n\n| phase | %s |\n|---%s|\n", strings.Join(columns, " | "), strings.Repeat("|---", len(columns)))
+	for _, p := range phases {
+		fmt.Fprintf(&out, "| %s: %s |", p.op, p.name)
+		for _, c := range columns {
+			word := cells[p.op+"/"+p.name+"/"+c]
+			if word == "" {
+				word = "–"
+			}
+			fmt.Fprintf(&out, " %s |", word)
+		}
+		out.WriteString("\n")
+	}
+	return out.String() + "\n"
+}
