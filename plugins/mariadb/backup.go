@@ -16,8 +16,6 @@ import (
 	"github.com/csobackup/cso_backupnrestore/plugins"
 )
 
-type driverConn = driver.Conn
-
 // errBadConn makes database/sql close a connection instead of pooling it.
 var errBadConn = driver.ErrBadConn
 

@@ -289,12 +289,17 @@ func (c *catalog) details(ctx context.Context, db querier, only []*tableInfo) er
 	if err != nil {
 		return err
 	}
+	probe, err := value(ctx, db, pointProbe)
+	if err != nil && number(err) == 0 {
+		return err
+	}
 	nullable := map[string]bool{}
 	for _, r := range rows {
 		t := c.tables[tableArtifact(r[0], r[1])]
 		if t == nil {
 			continue
 		}
+		t.points = probe == pointAnswer
 		p, _ := strconv.Atoi(r[9])
 		s, _ := strconv.Atoi(r[10])
 		t.columns = append(t.columns, columnInfo{name: r[2], dataType: r[3], columnType: r[4], charset: r[5], collation: r[6],

@@ -63,6 +63,7 @@ type tableInfo struct {
 	bytes         int64
 	columns       []columnInfo
 	indexes       []indexInfo
+	points        bool // numbers can be read as coordinates, see float.go
 }
 
 type indexInfo struct {
@@ -103,6 +104,8 @@ type rowPlan struct {
 	table   *tableInfo
 	columns []columnInfo
 	query   string
+	points  []int     // columns selected as POINT(x,0)
+	cells   int       // columns of the query: the stored ones, then those selected for the key
 	key     []keyPart // empty: unordered
 	keyName string
 	// skipPeriod: loadStatement leaves the system period to the server.
@@ -116,7 +119,12 @@ func (t *tableInfo) plan(unordered bool) rowPlan { return t.planAs(qq(t.schema, 
 func (t *tableInfo) planAs(from string, unordered bool) rowPlan {
 	p := rowPlan{table: t, columns: t.stored()}
 	exprs := make([]string, 0, len(p.columns)+2)
-	for _, c := range p.columns {
+	for i, c := range p.columns {
+		if t.points && (c.dataType == "float" || c.dataType == "double") {
+			p.points = append(p.points, i)
+			exprs = append(exprs, "POINT("+q(c.name)+",0e0)")
+			continue
+		}
 		exprs = append(exprs, c.readExpr())
 	}
 	var order []string
@@ -139,6 +147,7 @@ func (t *tableInfo) planAs(from string, unordered bool) rowPlan {
 	if len(exprs) == 0 {
 		exprs = append(exprs, "1")
 	}
+	p.cells = len(exprs)
 	p.query = "SELECT " + strings.Join(exprs, ",") + " FROM " + from
 	if t.history() {
 		p.query += " FOR SYSTEM_TIME ALL"

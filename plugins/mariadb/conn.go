@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -28,26 +29,39 @@ const writerSetup = readerSetup + ", sql_mode='NO_AUTO_VALUE_ON_ZERO,ALLOW_INVAL
 // replaces a broken one, has run setup and passed guard before it is used.
 type connector struct {
 	driver.Connector
-	setup string
-	guard func(ctx context.Context, c driver.Conn) error
+	setup  string
+	guard  func(ctx context.Context, c driver.Conn) error
+	sealed bool // the network connection carries TLS
 }
 
 func newPool(c *mysql.Config, setup string, guard func(ctx context.Context, c driver.Conn) error) (*sql.DB, error) {
+	c = c.Clone()
+	c.DialFunc = dial
 	base, err := mysql.NewConnector(c)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w: check the member's options", plugins.ErrConfig, err)
 	}
-	db := sql.OpenDB(&connector{base, setup, guard})
+	db := sql.OpenDB(&connector{base, setup, guard, c.TLS != nil})
 	db.SetMaxIdleConns(32)
 	return db, nil
 }
 
 // Connect opens one connection.
 func (k *connector) Connect(ctx context.Context) (driver.Conn, error) {
-	c, err := k.Connector.Connect(ctx)
+	var wire net.Conn
+	base, err := k.Connector.Connect(context.WithValue(ctx, wireKey{}, &wire))
 	if err != nil {
 		return nil, err
 	}
+	full, ok := base.(driverConn)
+	if !ok {
+		base.Close()
+		return nil, fmt.Errorf("the driver's connection is %T: %w", base, plugins.ErrUnsupported)
+	}
+	if k.sealed {
+		wire = nil
+	}
+	c := &link{driverConn: full, wire: wire}
 	if err = rawExec(ctx, c, k.setup); err == nil && k.guard != nil {
 		err = k.guard(ctx, c)
 	}

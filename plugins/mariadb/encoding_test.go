@@ -193,3 +193,15 @@ func TestArtifactNames(t *testing.T) {
 		}
 	}
 }
+
+// appendRow writes cells as a text-protocol row; nil is NULL.
+func appendRow(dst []byte, cells [][]byte) []byte {
+	for _, c := range cells {
+		if c == nil {
+			dst = append(dst, 0xFB)
+			continue
+		}
+		dst = appendCellOf(dst, c)
+	}
+	return dst
+}

@@ -150,7 +150,7 @@ func (s *session) tryPin(ctx context.Context, n int, tolerant bool) (_ *pin, err
 
 // mark takes a slot, so that a later operation can end what a frozen process left open.
 func (p *pin) mark(ctx context.Context, c *sql.Conn) error {
-	return c.Raw(func(dc any) error { return takeSlot(ctx, dc.(driverConn), "p") })
+	return c.Raw(func(dc any) error { return takeSlot(ctx, dc.(*link), "p") })
 }
 
 // withoutSnapshot lists the tables whose engine has no snapshots: those small

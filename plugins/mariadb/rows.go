@@ -16,48 +16,6 @@ import (
 
 func itoa(i int) string { return strconv.Itoa(i) }
 
-// rowSource gives the rows of one query as the text protocol carries them.
-// The cells (nil: NULL) are valid until the next call; io.EOF at the end.
-type rowSource interface {
-	Next() ([][]byte, error)
-}
-
-// driverRows is the row source of the driver's own connections.
-type driverRows struct {
-	rows  driver.Rows
-	dest  []driver.Value
-	cells [][]byte
-	text  []byte
-}
-
-func newDriverRows(r driver.Rows) *driverRows {
-	n := len(r.Columns())
-	return &driverRows{rows: r, dest: make([]driver.Value, n), cells: make([][]byte, n)}
-}
-
-// Next reads one row.
-func (d *driverRows) Next() ([][]byte, error) {
-	if err := d.rows.Next(d.dest); err != nil {
-		return nil, err
-	}
-	d.text = d.text[:0]
-	for i, v := range d.dest {
-		switch x := v.(type) {
-		case nil:
-			d.cells[i] = nil
-		case []byte:
-			if d.cells[i] = x; x == nil {
-				d.cells[i] = []byte{}
-			}
-		default:
-			start := len(d.text)
-			d.text = appendCell(d.text, v)
-			d.cells[i] = d.text[start:len(d.text):len(d.text)]
-		}
-	}
-	return d.cells, nil
-}
-
 // appendCell writes a value as the server's text protocol had it. The driver
 // parses integers only; no query here selects a float.
 func appendCell(dst []byte, v driver.Value) []byte {
@@ -78,96 +36,169 @@ func appendCell(dst []byte, v driver.Value) []byte {
 // readRows runs the plan's query on a connection and hands over each record.
 // The slices are valid during the call only.
 func readRows(ctx context.Context, conn *sql.Conn, p rowPlan, put func(key, value []byte) error) error {
-	return conn.Raw(func(dc any) error {
-		rows, err := dc.(driver.QueryerContext).QueryContext(ctx, p.query, nil)
+	m := recordMaker{plan: p, cells: make([][]byte, p.cells), ends: make([]int, p.cells)}
+	each := func(row []byte) error {
+		k, v, err := m.record(row)
 		if err != nil {
 			return err
 		}
-		defer rows.Close()
-		return eachRecord(newDriverRows(rows), p, put)
+		return put(k, v)
+	}
+	return conn.Raw(func(dc any) error {
+		l := dc.(*link)
+		if l.wire != nil {
+			return l.rows(ctx, p.query, each)
+		}
+		return l.driverRows(ctx, p.query, each)
 	})
 }
 
-func eachRecord(src rowSource, p rowPlan, put func(key, value []byte) error) error {
-	var key, last, val []byte
-	first := true
+// driverRows is rows through the driver, for connections whose packets only it can read.
+func (l *link) driverRows(ctx context.Context, query string, each func(row []byte) error) error {
+	rows, err := l.QueryContext(ctx, query, nil)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	dest := make([]driver.Value, len(rows.Columns()))
+	var row, cell []byte
 	for {
-		cells, err := src.Next()
-		if errors.Is(err, io.EOF) {
+		if err := rows.Next(dest); errors.Is(err, io.EOF) {
 			return nil
-		}
-		if err != nil {
+		} else if err != nil {
 			return err
 		}
-		val = appendRow(val[:0], cells[:len(p.columns)])
-		if len(p.key) > 0 {
-			if key, err = appendKey(key[:0], p.key, cells); err != nil {
-				return err
+		row = row[:0]
+		for _, v := range dest {
+			if v == nil {
+				row = append(row, 0xFB)
+				continue
 			}
-			if !first && bytes.Compare(key, last) <= 0 {
-				return errOrder
-			}
-			first = false
-			last = append(last[:0], key...)
+			cell = appendCell(cell[:0], v)
+			row = appendCellOf(row, cell)
 		}
-		if err := put(key, val); err != nil {
+		if err := each(row); err != nil {
 			return err
 		}
 	}
 }
 
-// appendRow writes cells as a text-protocol row: length-encoded strings, 0xFB for NULL.
-func appendRow(dst []byte, cells [][]byte) []byte {
-	for _, c := range cells {
-		switch n := len(c); {
-		case c == nil:
-			dst = append(dst, 0xFB)
+// recordMaker makes records of the rows of one plan.
+type recordMaker struct {
+	plan  rowPlan
+	cells [][]byte
+	ends  []int  // where each cell ends in the row
+	value []byte // a value that is not as the row has it
+	key   []byte
+	last  []byte
+	begun bool
+}
+
+// record gives the record of a row: the value is the stretch of the row that
+// holds the stored columns; what follows was selected for the key.
+func (m *recordMaker) record(row []byte) (key, value []byte, err error) {
+	rest := row
+	for i := range m.cells {
+		if m.cells[i], rest, _, err = nextCell(rest); err != nil {
+			return nil, nil, err
+		}
+		m.ends[i] = len(row) - len(rest)
+	}
+	end := 0
+	if n := len(m.plan.columns); n > 0 {
+		end = m.ends[n-1]
+	}
+	if value = row[:end:end]; len(m.plan.points) > 0 {
+		if value, err = m.numbers(value); err != nil {
+			return nil, nil, err
+		}
+	}
+	if len(m.plan.key) == 0 {
+		return nil, value, nil
+	}
+	m.key, m.last = m.last[:0], m.key
+	if m.key, err = appendKey(m.key, m.plan.key, m.cells); err != nil {
+		return nil, nil, err
+	}
+	if m.begun && bytes.Compare(m.key, m.last) <= 0 {
+		return nil, nil, errOrder
+	}
+	m.begun = true
+	return m.key, value, nil
+}
+
+// numbers is the value with the text of the numbers that were selected as points.
+func (m *recordMaker) numbers(row []byte) ([]byte, error) {
+	m.value = m.value[:0]
+	from := 0
+	for _, i := range m.plan.points {
+		c := m.cells[i]
+		if c == nil {
 			continue
-		case n < 251:
-			dst = append(dst, byte(n))
-		case n < 1<<16:
-			dst = append(dst, 0xFC, byte(n), byte(n>>8))
-		case n < 1<<24:
-			dst = append(dst, 0xFD, byte(n), byte(n>>8), byte(n>>16))
-		default:
-			dst = binary.LittleEndian.AppendUint64(append(dst, 0xFE), uint64(n))
 		}
-		dst = append(dst, c...)
+		x, ok := pointed(c)
+		if !ok {
+			return nil, fmt.Errorf("column %q came as %d bytes instead of a point: %w", m.plan.columns[i].name, len(c), plugins.ErrData)
+		}
+		// A point is shorter than 251 bytes, so one byte of length stands before it; so is a number.
+		m.value = append(m.value, row[from:m.ends[i]-len(c)-1]...)
+		length := len(m.value)
+		m.value = appendDouble(append(m.value, 0), x)
+		m.value[length] = byte(len(m.value) - length - 1)
+		from = m.ends[i]
 	}
-	return dst
+	return append(m.value, row[from:]...), nil
 }
 
-// nextCell takes the first cell off a row.
-func nextCell(row []byte) (cell, rest []byte, null bool, err error) {
-	bad := fmt.Errorf("row ends early: %w", plugins.ErrCorrupt)
-	if len(row) == 0 {
-		return nil, nil, false, bad
-	}
-	var n uint64
-	skip := 1
-	switch c := row[0]; c {
-	case 0xFB:
-		return nil, row[1:], true, nil
-	case 0xFC:
-		skip = 3
-	case 0xFD:
-		skip = 4
-	case 0xFE:
-		skip = 9
+// appendCellOf writes a cell that is not NULL as the text protocol does: a length-encoded string.
+func appendCellOf(dst, c []byte) []byte {
+	switch n := len(c); {
+	case n < 251:
+		dst = append(dst, byte(n))
+	case n < 1<<16:
+		dst = append(dst, 0xFC, byte(n), byte(n>>8))
+	case n < 1<<24:
+		dst = append(dst, 0xFD, byte(n), byte(n>>8), byte(n>>16))
 	default:
-		n = uint64(c)
+		dst = binary.LittleEndian.AppendUint64(append(dst, 0xFE), uint64(n))
 	}
-	if len(row) < skip {
-		return nil, nil, false, bad
+	return append(dst, c...)
+}
+
+var errShortRow = fmt.Errorf("row ends early: %w", plugins.ErrCorrupt)
+
+// nextCell takes the first cell off a row; it is nil for NULL only.
+func nextCell(row []byte) (cell, rest []byte, null bool, err error) {
+	if len(row) == 0 {
+		return nil, nil, false, errShortRow
 	}
-	for i := skip - 1; i > 0; i-- {
-		n = n<<8 | uint64(row[i])
+	n, skip := uint64(row[0]), 1
+	if n > 250 {
+		switch n {
+		case 0xFB:
+			return nil, row[1:], true, nil
+		case 0xFC:
+			skip = 3
+		case 0xFD:
+			skip = 4
+		case 0xFE:
+			skip = 9
+		default:
+			return nil, nil, false, errShortRow
+		}
+		if len(row) < skip {
+			return nil, nil, false, errShortRow
+		}
+		n = 0
+		for i := skip - 1; i > 0; i-- {
+			n = n<<8 | uint64(row[i])
+		}
 	}
 	if uint64(len(row)-skip) < n {
-		return nil, nil, false, bad
+		return nil, nil, false, errShortRow
 	}
 	end := skip + int(n)
-	return row[skip:end], row[end:], false, nil
+	return row[skip:end:end], row[end:], false, nil
 }
 
 // appendTSV rewrites a stored row as a line for LOAD DATA.
