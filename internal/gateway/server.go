@@ -216,6 +216,7 @@ func (s *Server) publish(c call, r *store.Receiver) error {
 		return err
 	}
 	s.forget(c.at)
+	s.Log.Info("unit received", "role", c.role, "backup", c.at.ref, "unit", c.at.unit, "stored", sum.Stored, "new", sum.StoredNew)
 	return reply(c, http.StatusCreated, sum)
 }
 
