@@ -108,14 +108,14 @@ func (v *VM) Copy(ctx context.Context, in workflows.UnitInput) (workflows.UnitRe
 		}
 		var rep plugins.Report
 		var sum store.UnitSummary
-		w, err := v.Store.BeginUnit(ctx, ref, unitID(in.Unit), k, backup.options)
+		w, end, err := v.beginUnit(ctx, ref, in, k, backup.options)
 		if err == nil {
-			defer w.Abort()
+			defer end()
 			if rep, err = backup.run(ctx, run, w); err == nil {
 				sum, err = w.Finish(ctx, v.meta(in, rep, backup))
 			}
 		} else {
-			sum, err = v.finished(ref, unitID(in.Unit), err)
+			sum, err = v.finished(ctx, ref, unitID(in.Unit), err)
 		}
 		if err != nil {
 			return err

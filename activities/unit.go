@@ -3,7 +3,10 @@ package activities
 import (
 	"context"
 	"errors"
+	"time"
 
+	"github.com/csobackup/cso_backupnrestore/internal/gateway"
+	"github.com/csobackup/cso_backupnrestore/internal/keys"
 	"github.com/csobackup/cso_backupnrestore/internal/manifest"
 	"github.com/csobackup/cso_backupnrestore/internal/store"
 	"github.com/csobackup/cso_backupnrestore/plugins"
@@ -119,18 +122,48 @@ func (v *VM) meta(in workflows.UnitInput, rep plugins.Report, o *origin) store.U
 	return m
 }
 
+// beginUnit begins to store a unit, through the gateway where there is one.
+func (v *VM) beginUnit(ctx context.Context, ref manifest.Ref, in workflows.UnitInput, k keys.Writer, o store.UnitOptions) (*store.UnitWriter, func(), error) {
+	id := unitID(in.Unit)
+	if v.Gateway == nil {
+		w, err := v.Store.BeginUnit(ctx, ref, id, k, o)
+		if err != nil {
+			return nil, nil, err
+		}
+		return w, w.Abort, nil
+	}
+	shelf, err := v.Gateway.Begin(ctx, ref, id, gateway.Begin{Claim: in.Claim, Pin: o.Pin, Redo: o.Redo})
+	if err != nil {
+		return nil, nil, err
+	}
+	w, err := v.Store.BeginShelf(ctx, shelf, ref, id, k, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	return w, func() {
+		w.Abort()
+		ectx, done := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer done()
+		if err := shelf.End(ectx); err != nil {
+			v.Log.Info("the store gateway lets go of the unit by itself", "unit", in.Unit.String(), "err", err)
+		}
+	}, nil
+}
+
 // finished finds the summary of a unit that an attempt whose answer was lost has stored.
-func (v *VM) finished(ref manifest.Ref, id manifest.UnitID, err error) (store.UnitSummary, error) {
+func (v *VM) finished(ctx context.Context, ref manifest.Ref, id manifest.UnitID, err error) (store.UnitSummary, error) {
 	if !errors.Is(err, store.ErrFinished) {
 		return store.UnitSummary{}, err
 	}
-	all, serr := v.Store.Summaries(ref)
-	for _, s := range all {
-		if s.UnitID == id.Normal() {
-			return s, nil
-		}
+	list := func() (*manifest.UnitFile, manifest.Hash, error) { return v.Store.List(ref, id) }
+	if v.Gateway != nil {
+		list = func() (*manifest.UnitFile, manifest.Hash, error) { return v.Gateway.List(ctx, ref, id) }
 	}
-	return store.UnitSummary{}, errors.Join(err, serr)
+	f, sum, lerr := list()
+	if lerr != nil {
+		return store.UnitSummary{}, errors.Join(err, lerr)
+	}
+	return f.Summary(sum), nil
 }
 
 func inexact(list []plugins.Inexact) []string {

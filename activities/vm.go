@@ -18,6 +18,7 @@ import (
 	"github.com/csobackup/cso_backupnrestore/internal/buildinfo"
 	"github.com/csobackup/cso_backupnrestore/internal/config"
 	"github.com/csobackup/cso_backupnrestore/internal/epoch"
+	"github.com/csobackup/cso_backupnrestore/internal/gateway"
 	"github.com/csobackup/cso_backupnrestore/internal/guard"
 	"github.com/csobackup/cso_backupnrestore/internal/keys"
 	"github.com/csobackup/cso_backupnrestore/internal/pins"
@@ -36,8 +37,9 @@ type VM struct {
 	Attempts *attempts.Registry
 	Pins     *pins.Table
 	Store    *store.Store
-	Keys     string // directory of the keys
-	Scratch  string // directory for temporary files
+	Gateway  *gateway.Client // to the store on the installer-vm; nil: Store is it
+	Keys     string          // directory of the keys
+	Scratch  string          // directory for temporary files
 	Log      *slog.Logger
 }
 

@@ -27,15 +27,18 @@ func mayPoll(ctx context.Context, c client.Client, namespace, queue, identity st
 	ctx, done := context.WithTimeout(ctx, time.Second)
 	defer done()
 	_, err := c.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: namespace})
+	var denied *serviceerror.PermissionDenied
+	if errors.As(err, &denied) { // a certificate that was revoked may not even ask that
+		return fmt.Errorf("%w: %s: %w (%s): get a new certificate from the installer-vm", errRefused, queue, err, denied.Reason)
+	}
 	if err != nil {
 		return fmt.Errorf("namespace %s: %w", namespace, err)
 	}
 	_, err = c.WorkflowService().PollActivityTaskQueue(ctx, &workflowservice.PollActivityTaskQueueRequest{
 		Namespace: namespace, Identity: identity + "/probe", TaskQueue: &taskqueuepb.TaskQueue{Name: queue, Kind: enumspb.TASK_QUEUE_KIND_NORMAL},
 	})
-	var denied *serviceerror.PermissionDenied
 	if errors.As(err, &denied) {
-		return fmt.Errorf("%w: %s: %w: check CSO_BACKUP_VM and the certificate's name", errRefused, queue, err)
+		return fmt.Errorf("%w: %s: %w (%s): check CSO_BACKUP_VM and the certificate's name", errRefused, queue, err, denied.Reason)
 	}
 	return nil
 }

@@ -142,6 +142,13 @@ func (w *Worker) startVM(ctx context.Context) error {
 	if err := os.MkdirAll(v.Scratch, 0o700); err != nil {
 		return fmt.Errorf("scratch directory: %w", err)
 	}
+	e, err := w.estate(ctx)
+	if err != nil && !errors.Is(err, config.ErrNoFile) {
+		return err
+	}
+	if v.Gateway, err = w.gatewayClient(e); err != nil {
+		return err
+	}
 	if v.Guard, err = guard.Open(w.Paths.Worker()); err != nil {
 		return err
 	}
@@ -209,6 +216,9 @@ func (w *Worker) startControl(ctx context.Context) error {
 		return nil
 	}
 	if err := w.openControl(ctx); err != nil {
+		return err
+	}
+	if err := w.serveGateway(ctx, e); err != nil {
 		return err
 	}
 	c, namespace := w.control.Client, w.control.Namespace

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -60,6 +61,7 @@ type Settings struct {
 	Parallel       int      `yaml:"parallel"`        // streams per VM; default 2
 	Heartbeat      Duration `yaml:"heartbeat"`       // heartbeat timeout of transfers; default 90s
 	VMLostAfter    Duration `yaml:"vm_lost_after"`   // default 5m
+	Gateway        string   `yaml:"gateway"`         // host:port of the store gateway on the installer-vm; empty: workers write to the store themselves
 	Hooks          Hooks    `yaml:"hooks"`
 }
 
@@ -210,6 +212,11 @@ func (e *Estate) Validate() error {
 	}
 	if s := e.Settings; s.Parallel < 1 || s.Parallel > 64 {
 		bad("settings: parallel is %d: use 1 to 64", s.Parallel)
+	}
+	if g := e.Settings.Gateway; g != "" {
+		if host, port, err := net.SplitHostPort(g); err != nil || host == "" || port == "" {
+			bad("settings: gateway %q: write HOST:PORT of the installer-vm, like 127.0.0.1:7243", g)
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -104,6 +104,14 @@ func ValidateArtifact(a plugins.Artifact) error {
 	return nil
 }
 
+// ValidatePiece checks that the sizes of a piece are within the bounds of the format.
+func ValidatePiece(p Piece) error {
+	if p.Bytes <= 0 || p.Bytes > MaxPlain || p.Stored <= 0 || p.Stored > p.Bytes+maxOverhead {
+		return fmt.Errorf("piece of %d bytes, stored in %d: out of bounds", p.Bytes, p.Stored)
+	}
+	return nil
+}
+
 func (u *UnitFile) validate() error {
 	if err := u.Backup.Validate(); err != nil {
 		return err
@@ -117,7 +125,7 @@ func (u *UnitFile) validate() error {
 	seen := make(map[Hash]bool, len(u.Pieces))
 	var stored, storedNew int64
 	for i, p := range u.Pieces {
-		if p.Bytes <= 0 || p.Bytes > MaxPlain || p.Stored <= 0 || p.Stored > p.Bytes+maxOverhead || seen[p.ID] {
+		if ValidatePiece(p) != nil || seen[p.ID] {
 			return fmt.Errorf("piece %d: sizes out of bounds, or twice", i)
 		}
 		seen[p.ID] = true

@@ -33,14 +33,15 @@ func leaves(vms []string) []leaf {
 	for _, name := range []string{Control, Operator, UI} {
 		want = append(want, leaf{name: name, role: name, authority: CA, usage: []x509.ExtKeyUsage{client}})
 	}
+	want = append(want, leaf{name: Gateway, authority: CA, usage: []x509.ExtKeyUsage{server}, dns: []string{GatewayName}, ips: []net.IP{net.IPv4(127, 0, 0, 1)}})
 	for _, vm := range vms {
 		want = append(want, leaf{name: Worker(vm), role: "worker:" + vm, authority: CA, usage: []x509.ExtKeyUsage{client}})
 	}
 	return want
 }
 
-// Ensure creates in dir whatever is missing: both authorities, the certificates server, internode, control, operator
-// and ui, one worker certificate for each of vms, and the token key. What exists is kept; a certificate that expires
+// Ensure creates in dir whatever is missing: both authorities, the certificates server, gateway,
+// internode, control, operator and ui, one worker certificate for each of vms, and the token key. What exists is kept; a certificate that expires
 // within 180 days is renewed with its key, one that was revoked or no longer fits its authority is replaced. It may be
 // called by several processes at once and again at any time.
 //

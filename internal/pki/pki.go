@@ -21,6 +21,8 @@ import (
 const (
 	// ServerName is the DNS name in the Temporal server's certificate; clients verify it whatever address they dial.
 	ServerName = "cso-temporald"
+	// GatewayName is the DNS name in the store gateway's certificate.
+	GatewayName = "cso-store-gateway"
 	// InternodeName is the DNS name in the certificate of the Temporal server's inner ports.
 	InternodeName = "internode"
 
@@ -28,12 +30,13 @@ const (
 	CA          = "ca"
 	InternodeCA = "internode-ca"
 
-	// Server, Internode, Control, Operator and UI are the names of the certificates that every installation has.
+	// Server, Internode, Control, Operator, UI and Gateway are the names of the certificates that every installation has.
 	Server    = "server"
 	Internode = "internode"
 	Control   = "control"
 	Operator  = "operator"
 	UI        = "ui"
+	Gateway   = "gateway"
 )
 
 const (

@@ -9,12 +9,21 @@ import (
 // ClientTLS returns the configuration with which the client called name (for example [Operator], or [Worker] of a VM)
 // connects to the Temporal server: TLS 1.3, server name [ServerName], trusting only ca of dir.
 func ClientTLS(dir, name string) (*tls.Config, error) {
+	return clientTLS(dir, name, ServerName)
+}
+
+// GatewayTLS is ClientTLS for the store gateway, [GatewayName].
+func GatewayTLS(dir, name string) (*tls.Config, error) {
+	return clientTLS(dir, name, GatewayName)
+}
+
+func clientTLS(dir, name, server string) (*tls.Config, error) {
 	cert, pool, err := load(dir, name, CA)
 	if err != nil {
 		return nil, err
 	}
 	return &tls.Config{
-		MinVersion: tls.VersionTLS13, ServerName: ServerName, RootCAs: pool, Certificates: []tls.Certificate{cert},
+		MinVersion: tls.VersionTLS13, ServerName: server, RootCAs: pool, Certificates: []tls.Certificate{cert},
 	}, nil
 }
 

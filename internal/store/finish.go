@@ -48,6 +48,14 @@ func (u *UnitWriter) Finish(ctx context.Context, m UnitMeta) (UnitSummary, error
 	if err != nil {
 		return UnitSummary{}, fmt.Errorf("unit %s: %w", u.id, err)
 	}
+	if u.shelf != nil {
+		return u.shelf.Publish(ctx, f)
+	}
+	return u.conclude(ctx, f)
+}
+
+// conclude makes what the list names durable, and publishes the list.
+func (u *UnitWriter) conclude(ctx context.Context, f *manifest.UnitFile) (UnitSummary, error) {
 	b, err := manifest.EncodeUnit(f)
 	if err != nil {
 		return UnitSummary{}, err
@@ -150,7 +158,7 @@ func (u *UnitWriter) settle(ctx context.Context, f *manifest.UnitFile) error {
 		if p.New {
 			obj := objectPath(p.ID)
 			dirs[obj[:len(dirObjects)+3]] = true
-			if err := u.s.enter(u.dir+"/"+p.FileName(), obj, true); err != nil {
+			if err := u.s.enter(u.dir+"/"+p.FileName(), obj, !u.guest); err != nil {
 				return err
 			}
 		}

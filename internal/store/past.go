@@ -36,6 +36,10 @@ type past struct {
 	used   map[manifest.Hash]bool // packs: whether the newest backup that has one uses half of it
 }
 
+func newPast() *past {
+	return &past{pieces: map[manifest.Hash]pastPiece{}, small: map[manifest.Hash]pastPart{}, used: map[manifest.Hash]bool{}}
+}
+
 type pastPiece struct {
 	manifest.Piece
 	file string // below the root: the link of the backup that vouches for it
@@ -49,7 +53,7 @@ type pastPart struct {
 // loadPast reads the newest lists of the unit. Only what a unit.json lists is
 // known to be durable and whole; other objects are not trusted.
 func (s *Store) loadPast(ctx context.Context, ref Ref, id UnitID, fingerprint string, log *slog.Logger) (*past, error) {
-	p := &past{pieces: map[manifest.Hash]pastPiece{}, small: map[manifest.Hash]pastPart{}, used: map[manifest.Hash]bool{}}
+	p := newPast()
 	refs, err := s.Refs()
 	if err != nil {
 		return nil, err
@@ -127,6 +131,9 @@ func (p *past) add(f *manifest.UnitFile, own bool, dir string) {
 
 // link finds the piece in the store and links it into the unit's directory.
 func (u *UnitWriter) link(id manifest.Hash, size int64) (manifest.Piece, bool, error) {
+	if u.shelf != nil {
+		return u.ask(id, size)
+	}
 	if p, ok := u.past.pieces[id]; ok && p.Bytes == size {
 		ok, err := u.linkObject(&p)
 		if ok || err != nil {

@@ -41,6 +41,9 @@ type UnitWriter struct {
 	locks       []*fsutil.Lock
 	pieceLog    *pieceLog
 	past        *past
+	shelf       Shelf           // nil: the store is this one
+	away        context.Context // of the shelf's calls
+	guest       bool            // pieces come from outside: no object of another unit gives way to them
 
 	mu        sync.Mutex
 	pieces    []manifest.Piece
@@ -79,6 +82,18 @@ func (s *Store) BeginUnit(ctx context.Context, ref Ref, id UnitID, w keys.Writer
 	if err := errors.Join(ref.Validate(), id.Validate()); err != nil {
 		return nil, err
 	}
+	u, err := s.newUnit(ref, id, w, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := u.begin(ctx); err != nil {
+		u.unlock()
+		return nil, fmt.Errorf("unit %s of %s: %w", id, ref, spaceError(err))
+	}
+	return u, nil
+}
+
+func (s *Store) newUnit(ref Ref, id UnitID, w keys.Writer, o UnitOptions) (*UnitWriter, error) {
 	if len(w.Recipients) == 0 {
 		return nil, fmt.Errorf("unit %s: no recipients: %w", id, keys.ErrKeys)
 	}
@@ -94,10 +109,6 @@ func (s *Store) BeginUnit(ctx context.Context, ref Ref, id UnitID, w keys.Writer
 		packed:    map[manifest.Hash]packedPart{},
 	}
 	u.intro = pieceIntro(u.fingerprint, id)
-	if err := u.begin(ctx); err != nil {
-		u.unlock()
-		return nil, fmt.Errorf("unit %s of %s: %w", id, ref, spaceError(err))
-	}
 	return u, nil
 }
 
@@ -183,7 +194,7 @@ func (u *UnitWriter) claim(id manifest.Hash, size int64, write func() (tmp strin
 		p = manifest.Piece{ID: id, Bytes: size, New: true}
 		var tmp string
 		if tmp, p.SHA256, p.Stored, err = write(); err == nil {
-			err = u.publish(tmp, p)
+			p, err = u.place(tmp, p)
 			u.storedNew.Add(p.Stored)
 		}
 	}
@@ -201,6 +212,14 @@ func (u *UnitWriter) claim(id manifest.Hash, size int64, write func() (tmp strin
 	c.piece = len(u.pieces)
 	u.pieces = append(u.pieces, p)
 	return c.piece, nil
+}
+
+// place puts a finished temporary file where the unit's pieces are.
+func (u *UnitWriter) place(tmp string, p manifest.Piece) (manifest.Piece, error) {
+	if u.shelf != nil {
+		return u.send(tmp, p)
+	}
+	return p, u.publish(tmp, p)
 }
 
 // publish gives a finished temporary file its name in the unit's directory.
@@ -237,6 +256,11 @@ func (u *UnitWriter) Abort() {
 }
 
 func (u *UnitWriter) unlock() {
+	if u.shelf != nil {
+		if err := u.s.root.RemoveAll(u.tmpDir); err != nil {
+			u.log.Warn("temporary directory left for the next cleanup", "err", err)
+		}
+	}
 	if u.pieceLog != nil {
 		u.pieceLog.close()
 	}
