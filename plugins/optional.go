@@ -99,3 +99,14 @@ var SwitchOn = SwitchState{Present: true, Value: "true"}
 
 // On says whether the state means maintenance.
 func (s SwitchState) On() bool { return s.Present && s.Value == "true" }
+
+// InstanceReader is an ArtifactReader of one member's unit that can also give back the units of the
+// other members of the same instance in the same backup. A member whose place in its cluster has
+// changed since the backup needs them.
+type InstanceReader interface {
+	ArtifactReader
+	// Members names the members that the backup has units of, sorted.
+	Members(ctx context.Context) ([]string, error)
+	// Member reads one of them; ErrNotFound for an unknown name.
+	Member(ctx context.Context, name string) (ArtifactReader, error)
+}

@@ -3,6 +3,7 @@ package all
 
 import (
 	"github.com/csobackup/cso_backupnrestore/plugins"
+	"github.com/csobackup/cso_backupnrestore/plugins/cassandra"
 	"github.com/csobackup/cso_backupnrestore/plugins/certificates"
 	"github.com/csobackup/cso_backupnrestore/plugins/etcd"
 	"github.com/csobackup/cso_backupnrestore/plugins/mariadb"
@@ -16,6 +17,7 @@ func Registry() (*plugins.Registry, error) {
 		mariadb.New(),
 		etcd.New(),
 		zookeeper.New(),
+		cassandra.New(),
 		secrets.New(),
 		certificates.New(),
 	)

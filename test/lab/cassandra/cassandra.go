@@ -202,6 +202,9 @@ func (e *Engine) Rights() []string {
 		}
 	}
 	add("ALL KEYSPACES", "CREATE", "ALTER", "DROP", "SELECT", "MODIFY", "AUTHORIZE")
+	add("KEYSPACE system_auth", "SELECT") // "all keyspaces" does not mean the server's own
+	add("KEYSPACE system_views", "SELECT")
+	add("TABLE system.\"IndexInfo\"", "SELECT")
 	add("ALL FUNCTIONS", "CREATE", "ALTER", "DROP", "AUTHORIZE", "EXECUTE")
 	add("ALL ROLES", "CREATE", "ALTER", "DROP", "AUTHORIZE", "DESCRIBE")
 	if !strings.HasPrefix(e.version, "4.") {

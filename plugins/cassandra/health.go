@@ -1,0 +1,199 @@
+package cassandra
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/gocql/gocql"
+
+	"github.com/csobackup/cso_backupnrestore/plugins"
+)
+
+// Health looks at the node and at what it knows of the others.
+func (s *session) Health(ctx context.Context) (plugins.Health, error) {
+	h := plugins.Health{Grade: plugins.Green, Version: s.version}
+	worse := func(g plugins.Grade, format string, args ...any) {
+		if h.Grade != plugins.Red {
+			h.Grade = g
+		}
+		h.Reasons = append(h.Reasons, fmt.Sprintf(format, args...))
+	}
+	r, err := s.readRing(ctx)
+	if err != nil {
+		return h, err
+	}
+	h.Members = len(r.Nodes)
+	sc, err := s.readSchema(ctx)
+	if err != nil {
+		return h, err
+	}
+	h.Empty = len(sc.tables()) == 0
+	if s.down != nil {
+		missing, err := s.uncovered(ctx, r, sc)
+		if err != nil {
+			return h, err
+		}
+		if missing == "" {
+			worse(plugins.Amber, "node %s is down; the others hold all data", s.cfg.self.Name)
+		} else {
+			worse(plugins.Red, "node %s is down: %s", s.cfg.self.Name, missing)
+		}
+		return h, nil
+	}
+	dead, err := s.admin.status(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return h, ctx.Err()
+		}
+		worse(plugins.Red, "JMX does not answer, which backup and restore need: %v", err)
+	}
+	for _, d := range dead {
+		worse(plugins.Amber, "node %s", d)
+	}
+	versions := map[string]bool{}
+	for _, q := range []string{"SELECT schema_version FROM system.local", "SELECT schema_version FROM system.peers_v2"} {
+		it := s.c.Query(q).WithContext(ctx).Iter()
+		var v gocql.UUID
+		for it.Scan(&v) {
+			versions[v.String()] = true
+		}
+		if err := it.Close(); err != nil {
+			return h, s.cfg.wrap(ctx, "ask for schema versions", err)
+		}
+	}
+	if len(versions) > 1 && len(dead) == 0 {
+		worse(plugins.Amber, "the nodes hold %d versions of the schema", len(versions))
+	}
+	if n := s.pendingHints(ctx); n > 0 {
+		worse(plugins.Amber, "%d files of hints wait for other nodes", n)
+	}
+	if err := s.disk(ctx, &h, worse); err != nil {
+		worse(plugins.Red, "%v", err)
+	}
+	if left, err := s.fenced(); err == nil && left {
+		worse(plugins.Amber, "a restore that died left writes refused on this node; the next backup or restore lets them in again")
+	}
+	return h, ctx.Err()
+}
+
+// pendingHints counts files of hints, where the server tells (4.1 and newer).
+func (s *session) pendingHints(ctx context.Context) int {
+	var n, total int
+	it := s.c.Query("SELECT files FROM system_views.pending_hints").WithContext(ctx).Iter()
+	for it.Scan(&n) {
+		total += n
+	}
+	if it.Close() != nil { // 4.0 has no such view
+		return 0
+	}
+	return total
+}
+
+// lowSpace is the share of the data file system below which it is called low, in percent.
+const lowSpace = 10
+
+// disk adds up the files of user tables and looks at the space that is left.
+func (s *session) disk(ctx context.Context, h *plugins.Health, worse func(plugins.Grade, string, ...any)) error {
+	err := s.tableDirs(ctx, func(_ tableName, _, dir string) error {
+		list, err := os.ReadDir(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for _, e := range list {
+			if fi, err := e.Info(); err == nil && fi.Mode().IsRegular() && wanted(e.Name()) {
+				h.Estimate += fi.Size()
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	dirs, err := s.dataDirs(ctx)
+	if err != nil {
+		return err
+	}
+	for _, d := range dirs {
+		free, total := space(d)
+		if total > 0 && free*100/total < lowSpace {
+			worse(plugins.Amber, "%d MiB are free in %s", free>>20, d)
+		}
+	}
+	if !h.Empty && h.Estimate == 0 {
+		h.Estimate = 1 // all of it is still in memory
+	}
+	return nil
+}
+
+// uncovered says what a backup without the session's node would miss; empty: nothing, other
+// nodes hold replicas of all its ranges and answer.
+func (s *session) uncovered(ctx context.Context, r ring, sc schema) (string, error) {
+	for _, ks := range sc.keyspaces() {
+		var repl map[string]string
+		if err := s.c.Query("SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = ?", ks).WithContext(ctx).Scan(&repl); err != nil {
+			return "", s.cfg.wrap(ctx, "read replication", err)
+		}
+		factor := 0
+		for k, v := range repl {
+			var n int
+			if k == "class" {
+				continue
+			}
+			if _, err := fmt.Sscanf(v, "%d", &n); err == nil {
+				factor += n
+			}
+		}
+		if strings.HasSuffix(repl["class"], "EverywhereStrategy") || strings.HasSuffix(repl["class"], "LocalStrategy") {
+			continue
+		}
+		dead := s.unreachable(ctx)
+		if min(factor, len(r.Nodes)) <= len(dead) {
+			return fmt.Sprintf("keyspace %s has %d copies and %s do not answer: some of its data has no live copy", ks, factor, strings.Join(dead, ", ")), nil
+		}
+	}
+	return "", nil
+}
+
+// unreachable lists the members that do not take connections.
+func (s *session) unreachable(ctx context.Context) []string {
+	var out []string
+	for _, m := range s.cfg.target.Members {
+		c, err := s.cfg.connect(ctx, m)
+		if err != nil {
+			out = append(out, m.Name)
+			continue
+		}
+		c.Close()
+	}
+	return out
+}
+
+// lookWithout is the view of a node that is down: it has no files, and others hold its data.
+func (s *session) lookWithout(ctx context.Context) (*view, error) {
+	v := &view{s: s}
+	var err error
+	if v.schema, err = s.readSchema(ctx); err != nil {
+		return nil, err
+	}
+	if v.ring, err = s.readRing(ctx); err != nil {
+		return nil, err
+	}
+	missing, err := s.uncovered(ctx, v.ring, v.schema)
+	if err != nil {
+		return nil, err
+	}
+	if missing != "" {
+		return nil, fmt.Errorf("%s: node %s is down: %s: %w: %w: start it", s.cfg.target, s.cfg.self.Name, missing, plugins.ErrUnavailable, s.down)
+	}
+	v.gone = fmt.Sprintf("node %s is down: its files are not in this backup; the other nodes' files hold all its data, and a restore takes them from there", s.cfg.self.Name)
+	v.info.ID, v.info.At = "down-"+s.cfg.self.Name, time.Now()
+	return v, nil
+}

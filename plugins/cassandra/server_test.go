@@ -1,0 +1,108 @@
+package cassandra
+
+import (
+	"context"
+	"errors"
+	"os"
+	"testing"
+
+	"github.com/gocql/gocql"
+
+	"github.com/csobackup/cso_backupnrestore/plugins"
+	"github.com/csobackup/cso_backupnrestore/plugins/plugintest"
+	"github.com/csobackup/cso_backupnrestore/test/lab"
+	labcassandra "github.com/csobackup/cso_backupnrestore/test/lab/cassandra"
+	"github.com/csobackup/cso_backupnrestore/test/lab/engine"
+)
+
+func TestMain(m *testing.M) { plugintest.Main(m, clustered{New()}) }
+
+// bench is a lab of Cassandra servers, with authentication, and the product's role an ordinary one.
+type bench struct {
+	lab *lab.Lab
+}
+
+func start(t testing.TB, version string, members int, components ...string) *bench {
+	t.Helper()
+	if len(components) == 0 {
+		components = []string{"cassandra"}
+	}
+	o := lab.Options{Components: components, Members: members, ServersOnly: true, Versions: map[string]string{"cassandra": version}, Out: os.Stderr}
+	dir, err := os.MkdirTemp("/dev/shm", "cso-cassandra-")
+	must(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	o.Dir = dir
+	l, err := lab.Start(context.Background(), o)
+	must(t, err)
+	t.Cleanup(func() { must(t, l.Down(context.Background())) })
+	return &bench{l}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (b *bench) members(t testing.TB, instance string) []engine.Member {
+	t.Helper()
+	ms, err := b.lab.Members("cassandra", instance)
+	if err != nil || len(ms) == 0 {
+		t.Fatalf("members of %q: %d, %v", instance, len(ms), err)
+	}
+	return ms
+}
+
+func (b *bench) target(t testing.TB, instance string) plugins.Target {
+	t.Helper()
+	out := plugins.Target{Component: "cassandra", Instance: instance}
+	for _, m := range b.members(t, instance) {
+		address, options, err := b.lab.Target(m.Name)
+		must(t, err)
+		out.Members = append(out.Members, plugins.Member{Name: m.Name, VM: "vm-" + m.Name, Address: address, Options: options})
+	}
+	return out
+}
+
+// client is the lab's superuser on one node; it ends with the test.
+func (b *bench) client(t testing.TB, on plugins.Target, n int) *gocql.Session {
+	t.Helper()
+	c, err := labcassandra.Client(context.Background(), b.members(t, on.Instance)[n])
+	must(t, err)
+	return c
+}
+
+// cql runs statements as the lab's superuser.
+func (b *bench) cql(t testing.TB, on plugins.Target, statements ...string) {
+	t.Helper()
+	c := b.client(t, on, 0)
+	defer c.Close()
+	for _, q := range statements {
+		if err := c.Query(q).Exec(); err != nil {
+			t.Fatalf("%s: %v", q, err)
+		}
+	}
+}
+
+// clustered runs the units of all nodes of a target as one session, as the
+// workflow runs them side by side: artifact names carry the member.
+type clustered struct{ *Plugin }
+
+func (c clustered) Open(ctx context.Context, t plugins.Target) (plugins.Session, error) {
+	if t.Member != "" {
+		return c.Plugin.Open(ctx, t)
+	}
+	out := &cluster{}
+	for _, m := range t.Members {
+		one := t
+		one.Member = m.Name
+		s, err := c.Plugin.Open(ctx, one)
+		if err != nil {
+			return nil, errors.Join(err, out.Close())
+		}
+		out.names = append(out.names, m.Name)
+		out.units = append(out.units, s.(*session))
+	}
+	return out, nil
+}

@@ -1,0 +1,38 @@
+package cassandra
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/csobackup/cso_backupnrestore/plugins"
+	"github.com/csobackup/cso_backupnrestore/plugins/plugintest"
+)
+
+func (b *bench) harness(t *testing.T, versions string) plugintest.Harness {
+	return plugintest.Harness{
+		Plugin: clustered{New()}, Target: b.target(t, "central"), Versions: versions,
+		Fill: b.fill, Clear: b.wipe, Wreck: b.wreck, Fingerprint: b.fingerprint, Position: b.position,
+		Writer: b.writer, Invariant: b.invariant, TryWrite: b.tryWrite(t), Kills: 1,
+	}
+}
+
+func TestConformance(t *testing.T) {
+	b := start(t, "5.0.9+jolokia", 1)
+	h := b.harness(t, "Cassandra 5.0.9, one node, authentication, Jolokia")
+	h.Large, h.MemoryLimit = b.large, 240<<20 // nearly all of it the test store's: four files at once, each with a piece that grows by doubling
+	plugintest.Run(t, h)
+}
+
+// large writes 64 MB that does not compress.
+func (b *bench) large(t testing.TB, on plugins.Target) {
+	c := b.client(t, on, 0)
+	defer c.Close()
+	must(t, c.Query(`CREATE TABLE IF NOT EXISTS zoo.large (id int, n int, v text, PRIMARY KEY (id, n)) WITH compression = {'enabled': false}`).Exec())
+	v := strings.Repeat("0123456789abcdef", 512)
+	for i := range 8000 {
+		if err := c.Query(`INSERT INTO zoo.large (id, n, v) VALUES (?, ?, ?)`, i%64, i, fmt.Sprint(i, v)).Exec(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
