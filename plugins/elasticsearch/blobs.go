@@ -1,0 +1,434 @@
+package elasticsearch
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/csobackup/cso_backupnrestore/plugins"
+)
+
+// Artifacts that hold the repository. Segments are named by what they hold: the
+// same segment in the next backup, under whatever path, is the same artifact or record.
+const (
+	repositoryName = "repository" // path → 'c' and the content, or 'r' and the SHA-256 of a segment
+	segmentsName   = "segments"   // SHA-256 → content of small segments
+	segmentPrefix  = "segment/"   // and hexadecimal SHA-256: a large segment
+	smallSegment   = 1 << 20
+)
+
+type blob struct {
+	path string
+	size int64
+	sum  [sha256.Size]byte
+}
+
+func (b blob) segment() bool { return strings.HasPrefix(filepath.Base(b.path), "__") }
+
+// Lucene's and Elasticsearch's binary files begin with a magic number and end with another one, an algorithm
+// (0) and the CRC-32 of all before it (org.apache.lucene.codecs.CodecUtil).
+const (
+	codecMagic  = 0x3fd76c17
+	footerMagic = 0xc02893e8
+	footerSize  = 16
+)
+
+// list reads all files of the repository, hashes them and proves their own checksums.
+func (r *repository) list(ctx context.Context, parallel int, progress func(int64)) ([]blob, error) {
+	var out []blob
+	err := fs.WalkDir(r.root.FS(), ".", func(p string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		fi, err := d.Info()
+		if err != nil {
+			return err
+		}
+		if !fi.Mode().IsRegular() {
+			return fmt.Errorf("%s is no regular file: %w", p, plugins.ErrData)
+		}
+		out = append(out, blob{path: p, size: fi.Size()})
+		return ctx.Err()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: repository: %w", r.s.target, err)
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(max(1, parallel))
+	var done atomic.Int64
+	for i := range out {
+		g.Go(func() error {
+			if err := gctx.Err(); err != nil {
+				return err
+			}
+			if err := out[i].hash(gctx, r.root); err != nil {
+				return fmt.Errorf("%s: %s: %w", r.s.target, out[i].path, err)
+			}
+			progress(done.Add(out[i].size))
+			return nil
+		})
+	}
+	return out, g.Wait()
+}
+
+// hash reads the file once: SHA-256, and the checksum in its footer if it has one.
+func (b *blob) hash(ctx context.Context, root *os.Root) error {
+	f, err := root.Open(b.path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	sha := sha256.New()
+	var crc uint32
+	var tail, head []byte
+	buf := make([]byte, 256<<10)
+	var n int64
+	for {
+		k, err := f.Read(buf)
+		if k > 0 {
+			sha.Write(buf[:k])
+			if len(head) < 4 {
+				head = append(head, buf[:min(k, 4)]...)
+			}
+			tail = append(tail, buf[:k]...)
+			if over := len(tail) - 8; over > 0 { // the last 8 bytes are the checksum itself
+				crc = crc32.Update(crc, crc32.IEEETable, tail[:over])
+				keep := copy(tail, tail[over:])
+				tail = tail[:keep]
+			}
+			n += int64(k)
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	b.sum, b.size = [sha256.Size]byte(sha.Sum(nil)), n
+	if len(head) < 4 || binary.BigEndian.Uint32(head) != codecMagic || strings.Contains(b.path, ".part") {
+		return nil
+	}
+	if len(tail) < 8 || uint64(crc) != binary.BigEndian.Uint64(tail) {
+		return fmt.Errorf("the file's own checksum does not match its content: %w: look at the disk that holds path.repo, then back up again", plugins.ErrCorrupt)
+	}
+	return nil
+}
+
+// save writes the repository's files as artifacts.
+func (r *repository) save(ctx context.Context, run plugins.Run, pin string, attrs map[string]string, w plugins.ArtifactWriter, rep *plugins.Report) error {
+	phase := func(name string, total int64) func(int64) {
+		return func(n int64) { run.Report(plugins.Status{Phase: name, Bytes: n, Total: total}) }
+	}
+	blobs, err := r.list(ctx, run.Parallel, phase("hash", 0))
+	if err != nil {
+		return err
+	}
+	var total int64
+	for _, b := range blobs {
+		total += b.size
+	}
+	progress := phase("copy", total)
+	slices.SortFunc(blobs, func(a, b blob) int { return strings.Compare(a.path, b.path) })
+	meta, err := w.Create(ctx, plugins.Artifact{Name: repositoryName, Form: plugins.Ordered, Pin: pin, Volatile: true, Attributes: attrs})
+	if err != nil {
+		return err
+	}
+	defer meta.Abort()
+	bySum := map[[sha256.Size]byte]blob{}
+	for _, b := range blobs {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		v := append([]byte{'r'}, b.sum[:]...)
+		if b.segment() {
+			bySum[b.sum] = b
+		} else if v, err = r.read(b, []byte{'c'}); err != nil {
+			return err
+		}
+		if err := meta.Put([]byte(b.path), v); err != nil {
+			return err
+		}
+	}
+	if err := meta.Commit(); err != nil {
+		return err
+	}
+	var small, large []blob
+	for _, b := range bySum {
+		if b.size <= smallSegment {
+			small = append(small, b)
+		} else {
+			large = append(large, b)
+		}
+	}
+	bySize := func(a, b blob) int { return bytes.Compare(a.sum[:], b.sum[:]) }
+	slices.SortFunc(small, bySize)
+	slices.SortFunc(large, bySize)
+	var done atomic.Int64
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(max(1, run.Parallel))
+	g.Go(func() error { return r.saveSmall(gctx, pin, small, w, func(n int64) { progress(done.Add(n)) }) })
+	for _, b := range large {
+		g.Go(func() error { return r.saveLarge(gctx, pin, b, w, func(n int64) { progress(done.Add(n)) }) })
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	rep.Artifacts += 2 + len(large)
+	rep.Bytes += total
+	return ctx.Err()
+}
+
+// read appends the content to prefix and proves that it is still what was hashed.
+func (r *repository) read(b blob, prefix []byte) ([]byte, error) {
+	v, err := r.root.ReadFile(b.path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: repository: %w", r.s.target, err)
+	}
+	if sha256.Sum256(v) != b.sum {
+		return nil, changedUnder(r.s, b)
+	}
+	return append(prefix, v...), nil
+}
+
+func changedUnder(s *session, b blob) error {
+	return fmt.Errorf("%s: %s changed while it was copied: %w: look at the disk that holds path.repo, then back up again", s.target, b.path, plugins.ErrCorrupt)
+}
+
+func (r *repository) saveSmall(ctx context.Context, pin string, small []blob, w plugins.ArtifactWriter, progress func(int64)) error {
+	rw, err := w.Create(ctx, plugins.Artifact{Name: segmentsName, Form: plugins.Ordered, Pin: pin, Volatile: true})
+	if err != nil {
+		return err
+	}
+	defer rw.Abort()
+	for _, b := range small {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		v, err := r.read(b, nil)
+		if err != nil {
+			return err
+		}
+		if err := rw.Put(b.sum[:], v); err != nil {
+			return err
+		}
+		progress(b.size)
+	}
+	return rw.Commit()
+}
+
+func (r *repository) saveLarge(ctx context.Context, pin string, b blob, w plugins.ArtifactWriter, progress func(int64)) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	id := hex.EncodeToString(b.sum[:])
+	a := plugins.Artifact{Name: segmentPrefix + id, Form: plugins.File, Pin: pin, Identity: id, Volatile: true}
+	if ok, err := w.Reuse(ctx, a); err != nil || ok {
+		progress(b.size)
+		return err
+	}
+	f, err := r.root.Open(b.path)
+	if err != nil {
+		return fmt.Errorf("%s: repository: %w", r.s.target, err)
+	}
+	defer f.Close()
+	rw, err := w.Create(ctx, a)
+	if err != nil {
+		return err
+	}
+	defer rw.Abort()
+	sha := sha256.New()
+	buf := make([]byte, 1<<20)
+	for {
+		n, err := f.Read(buf)
+		if n > 0 {
+			sha.Write(buf[:n])
+			if _, werr := rw.Write(buf[:n]); werr != nil {
+				return werr
+			}
+			progress(int64(n))
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("%s: repository: %w", r.s.target, err)
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	if [sha256.Size]byte(sha.Sum(nil)) != b.sum {
+		return changedUnder(r.s, b)
+	}
+	return rw.Commit()
+}
+
+// load puts back the files for which want says yes, and the bytes it wrote.
+func (r *repository) load(ctx context.Context, run plugins.Run, want func(path string) bool, in plugins.ArtifactReader) (int64, error) {
+	need := map[[sha256.Size]byte][]string{}
+	var written atomic.Int64
+	put := func(path string, content io.Reader) error {
+		n, err := r.write(path, content)
+		run.Report(plugins.Status{Phase: "stage", Item: path, Bytes: written.Add(n)})
+		return err
+	}
+	err := records(ctx, in, repositoryName, func(k, v []byte) error {
+		path := string(k)
+		if !filepath.IsLocal(path) || len(v) == 0 {
+			return fmt.Errorf("artifact %s: path %q: %w", repositoryName, path, plugins.ErrCorrupt)
+		}
+		if !want(path) {
+			return nil
+		}
+		if v[0] == 'c' {
+			return put(path, bytes.NewReader(v[1:]))
+		}
+		if len(v) != 1+sha256.Size {
+			return fmt.Errorf("artifact %s: %q: %w", repositoryName, path, plugins.ErrCorrupt)
+		}
+		sum := [sha256.Size]byte(v[1:])
+		need[sum] = append(need[sum], path)
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	all := func(sum [sha256.Size]byte, content func() io.Reader) error {
+		for _, path := range need[sum] {
+			if err := put(path, content()); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(max(1, run.Parallel))
+	found := map[[sha256.Size]byte]bool{}
+	for _, a := range in.Artifacts() {
+		h, ok := strings.CutPrefix(a.Name, segmentPrefix)
+		b, err := hex.DecodeString(h)
+		if !ok || err != nil || len(b) != sha256.Size || need[[sha256.Size]byte(b)] == nil {
+			continue
+		}
+		sum := [sha256.Size]byte(b)
+		found[sum] = true
+		g.Go(func() error {
+			for _, path := range need[sum] {
+				rr, err := in.Open(gctx, a.Name)
+				if err != nil {
+					return err
+				}
+				err = put(path, readerOnly{rr})
+				rr.Close()
+				if err != nil {
+					return err
+				}
+			}
+			return gctx.Err()
+		})
+	}
+	// The small ones: one pass over those pieces that hold any.
+	if len(need) > len(found) {
+		err = records(ctx, in, segmentsName, func(k, v []byte) error {
+			if len(k) != sha256.Size || need[[sha256.Size]byte(k)] == nil {
+				return nil
+			}
+			found[[sha256.Size]byte(k)] = true
+			return all([sha256.Size]byte(k), func() io.Reader { return bytes.NewReader(v) })
+		})
+	}
+	if err = errors.Join(g.Wait(), err); err != nil {
+		if ctx.Err() != nil {
+			return 0, ctx.Err()
+		}
+		return 0, err
+	}
+	for sum, paths := range need {
+		if !found[sum] {
+			return 0, fmt.Errorf("segment %x of %s is in no artifact: %w", sum, paths[0], plugins.ErrCorrupt)
+		}
+	}
+	return written.Load(), nil
+}
+
+// readerOnly hides Next.
+type readerOnly struct{ plugins.RecordReader }
+
+// records reads an artifact of records.
+func records(ctx context.Context, in plugins.ArtifactReader, name string, each func(k, v []byte) error) error {
+	r, err := in.Open(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	for {
+		k, v, err := r.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := each(k, v); err != nil {
+			return err
+		}
+	}
+}
+
+func (r *repository) write(path string, content io.Reader) (int64, error) {
+	if err := r.mkdir(filepath.Dir(path)); err != nil {
+		return 0, fmt.Errorf("%s: stage: %w", r.s.target, err)
+	}
+	f, err := r.root.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return 0, fmt.Errorf("%s: stage: %w", r.s.target, err)
+	}
+	defer f.Close()
+	if err := r.owner(f); err != nil {
+		return 0, fmt.Errorf("%s: stage: %w: run as root, or as the user of the nodes", r.s.target, err)
+	}
+	b := bufio.NewWriterSize(f, 256<<10)
+	n, err := io.Copy(b, content)
+	if err = errors.Join(err, b.Flush(), f.Close()); err != nil {
+		return n, fmt.Errorf("%s: stage %s: %w", r.s.target, path, spaced(err))
+	}
+	return n, nil
+}
+
+// mkdir makes directories below the repository's, for the nodes' user.
+func (r *repository) mkdir(dir string) error {
+	if _, err := r.root.Stat(dir); err == nil {
+		return nil
+	}
+	if err := r.mkdir(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	if err := r.root.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	d, err := r.root.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return r.owner(d)
+}

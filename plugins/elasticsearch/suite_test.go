@@ -1,0 +1,117 @@
+package elasticsearch_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/csobackup/cso_backupnrestore/plugins"
+	"github.com/csobackup/cso_backupnrestore/plugins/elasticsearch"
+	"github.com/csobackup/cso_backupnrestore/plugins/plugintest"
+)
+
+func TestConformance(t *testing.T) {
+	for _, v := range []struct{ name, version string }{{"Elasticsearch 7.10.2", "7.10.2"}, {"OpenSearch 2.19.1", "opensearch-2.19.1"}} {
+		t.Run(strings.ReplaceAll(v.name, " ", "_"), func(t *testing.T) { conformance(t, v.name, v.version, 2) })
+	}
+}
+
+func conformance(t *testing.T, name, version string, kills int) {
+	l := servers(t, version, 1)
+	central := target(t, l, "central")
+	plugintest.Run(t, plugintest.Harness{
+		Plugin: elasticsearch.New(), Target: central,
+		Versions:    name + ", one node",
+		Fill:        func(t testing.TB, on plugins.Target, seed int64) { client(t, on).fill(seed) },
+		Clear:       func(t testing.TB, on plugins.Target) { client(t, on).clear() },
+		Wreck:       func(t testing.TB, on plugins.Target, seed int64) { client(t, on).wreck(seed) },
+		Fingerprint: func(t testing.TB, on plugins.Target) string { return client(t, on).fingerprint() },
+		Position:    position,
+		Writer:      writer,
+		Invariant:   invariant,
+		Large:       large,
+		MemoryLimit: 96 << 20,
+		Kills:       kills,
+	})
+}
+
+// position is the uuid of every index and what was written into it.
+func position(t testing.TB, on plugins.Target) string {
+	var list []map[string]string
+	a := client(t, on)
+	a.get("/_cat/indices?format=json&h=index,uuid,status&expand_wildcards=all&s=index", &list)
+	var b strings.Builder
+	for _, x := range list {
+		if !strings.HasPrefix(x["index"], ".cso-backup") {
+			fmt.Fprintln(&b, x["index"], x["uuid"], x["status"])
+		}
+	}
+	var st map[string]json.RawMessage
+	a.get("/_stats?level=shards&expand_wildcards=open,hidden&filter_path=indices.*.shards.*.seq_no.max_seq_no,indices.*.shards.*.routing.primary", &st)
+	idx := map[string]json.RawMessage{}
+	_ = json.Unmarshal(st["indices"], &idx)
+	for k := range idx {
+		if strings.HasPrefix(k, ".cso-backup") {
+			delete(idx, k)
+		}
+	}
+	return b.String() + jsonText(idx)
+}
+
+// writer writes numbered documents one by one into an index of one shard: each is acknowledged before the next begins.
+func writer(t testing.TB, on plugins.Target) (stop func()) {
+	a := client(t, on)
+	a.try("PUT", "/ledger", `{"settings":{"index.number_of_shards":1,"index.number_of_replicas":0}}`)
+	end, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := 0; ; i++ {
+			select {
+			case <-end:
+				return
+			default:
+			}
+			if code, _ := a.try("PUT", fmt.Sprintf("/ledger/_doc/%d", i), fmt.Sprintf(`{"i":%d}`, i)); code/100 != 2 {
+				i = -1 // the index was taken away: begin anew
+				time.Sleep(10 * time.Millisecond)
+			}
+		}
+	}()
+	return func() { close(end); <-done }
+}
+
+// invariant: the numbers have no gap.
+func invariant(t testing.TB, on plugins.Target) {
+	a := client(t, on)
+	a.do("POST", "/ledger/_refresh", nil)
+	hits := a.hits("ledger")
+	have := map[string]bool{}
+	for _, h := range hits {
+		id, _, _ := strings.Cut(h, "|")
+		have[strings.Trim(id, `"`)] = true
+	}
+	for i := range hits {
+		if !have[fmt.Sprint(i)] {
+			t.Fatalf("torn: %d documents, and number %d is missing", len(hits), i)
+		}
+	}
+}
+
+// large adds 160 MB of text in 20,000 documents.
+func large(t testing.TB, on plugins.Target) {
+	a := client(t, on)
+	a.do("PUT", "/large", `{"settings":{"index.number_of_shards":2,"index.number_of_replicas":0,"index.refresh_interval":"-1","index.translog.durability":"async"},"mappings":{"dynamic":false}}`)
+	word := make([]byte, 8000)
+	for i := range 40 {
+		var b strings.Builder
+		for k := range 500 {
+			for n := range word {
+				word[n] = 'a' + byte((i*31+k*17+n*n*7+n*k)%26)
+			}
+			fmt.Fprintf(&b, `{"index":{"_id":"%d-%d"}}`+"\n"+`{"t":"%s"}`+"\n", i, k, word)
+		}
+		a.do("POST", "/large/_bulk?filter_path=errors", b.String())
+	}
+}
