@@ -226,8 +226,9 @@ func (r *run) hooks(ctx workflow.Context, units []Unit, op plugins.Operation, ba
 	return first
 }
 
-// each runs one activity per unit, at most Parallel at once on a VM, and
-// waits for all of them; the first error wins.
+// each runs one activity per unit, at most Parallel instances at once on a
+// VM, and waits for all of them; the first error wins. Units of one instance
+// on the same VM share a slot: they may have to wait for each other.
 func (r *run) each(ctx workflow.Context, units []Unit, phase string, do func(workflow.Context, Unit, *UnitProgress) error) error {
 	slots := map[string]workflow.Semaphore{}
 	for _, u := range units {
@@ -247,24 +248,36 @@ func (r *run) each(ctx workflow.Context, units []Unit, phase string, do func(wor
 	}
 	wg := workflow.NewWaitGroup(ctx)
 	var first error
-	for _, u := range units {
+	one := func(ctx workflow.Context, u Unit) {
+		p := r.line(u)
+		start := workflow.Now(ctx)
+		p.State = "running"
+		err := do(ctx, u, p)
+		p.Took, p.State, p.ActivityID = workflow.Now(ctx).Sub(start), "done", ""
+		if err != nil {
+			p.State = "failed"
+			first = firstOf(first, wrap(err, "%s of %s", phase, u))
+		}
+	}
+	for _, g := range together(units) {
 		wg.Add(1)
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			defer wg.Done()
-			p := r.line(u)
-			if err := slots[u.VM].Acquire(ctx, 1); err != nil {
+			if err := slots[g[0].VM].Acquire(ctx, 1); err != nil {
 				first = firstOf(first, err)
 				return
 			}
-			defer slots[u.VM].Release(1)
-			start := workflow.Now(ctx)
-			p.State = "running"
-			err := do(ctx, u, p)
-			p.Took, p.State, p.ActivityID = workflow.Now(ctx).Sub(start), "done", ""
-			if err != nil {
-				p.State = "failed"
-				first = firstOf(first, wrap(err, "%s of %s", phase, u))
+			defer slots[g[0].VM].Release(1)
+			others := workflow.NewWaitGroup(ctx)
+			for _, u := range g[1:] {
+				others.Add(1)
+				workflow.Go(ctx, func(ctx workflow.Context) {
+					defer others.Done()
+					one(ctx, u)
+				})
 			}
+			one(ctx, g[0])
+			others.Wait(ctx)
 		})
 	}
 	wg.Wait(ctx)
@@ -272,6 +285,23 @@ func (r *run) each(ctx workflow.Context, units []Unit, phase string, do func(wor
 		return r.lost
 	}
 	return first
+}
+
+// together groups the units of one instance on one VM, in the order of their first.
+func together(units []Unit) [][]Unit {
+	var out [][]Unit
+	at := map[Unit]int{}
+	for _, u := range units {
+		key := Unit{Component: u.Component, Instance: u.Instance, VM: u.VM}
+		i, ok := at[key]
+		if !ok {
+			i = len(out)
+			at[key] = i
+			out = append(out, nil)
+		}
+		out[i] = append(out[i], u)
+	}
+	return out
 }
 
 // watch cancels the transfers of this run when the worker of a VM has been
