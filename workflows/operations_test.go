@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"go.temporal.io/sdk/activity"
@@ -175,6 +176,21 @@ func TestRestore(t *testing.T) {
 	})
 	if order[0] != "VerifyStored" || order[1] != "Fence" || order[2] != "EnterMaintenance" || order[len(order)-1] != "ExitMaintenance" {
 		t.Errorf("order %v: verified first, maintenance around everything", order)
+	}
+}
+
+// More members of one instance than a VM has slots: each waits for the others, as those of a Cassandra ring do.
+func TestRestore_membersWaitForEachOther(t *testing.T) {
+	w := newWorld()
+	for _, m := range []string{"one", "two", "three"} {
+		u := Unit{Component: "cassandra", Instance: "central", Member: m, VM: "vm1"}
+		w.units = append(w.units, u)
+		w.content[u.String()] = "live"
+	}
+	w.meet = &sync.WaitGroup{}
+	w.meet.Add(3)
+	if _, err := w.play(t, Restore, RestoreInput{Backup: "MAR09"}); err != nil {
+		t.Fatal(err)
 	}
 }
 

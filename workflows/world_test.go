@@ -45,6 +45,7 @@ type world struct {
 	rebuilt     []UnitInput
 	written     []UnitInput
 	compared    []UnitInput
+	meet        *sync.WaitGroup // members that do not write before all of them are there
 }
 
 func newWorld() *world {
@@ -201,6 +202,10 @@ func (w *world) register(env *testsuite.TestWorkflowEnvironment) {
 			name := step
 			if in.Operation == plugins.OpRollback {
 				name = "Rollback"
+			}
+			if w.meet != nil && in.Unit.Component == "cassandra" {
+				w.meet.Done()
+				w.meet.Wait()
 			}
 			unlock, err := lock(name)
 			defer unlock()
