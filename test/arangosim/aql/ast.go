@@ -68,11 +68,10 @@ type (
 		distinct bool
 	}
 	writeClause struct {
-		op       string // INSERT UPDATE REPLACE REMOVE
-		x, with  any
-		in       any
-		options  any
-		variable string
+		op      string // INSERT UPDATE REPLACE REMOVE
+		x, with any
+		in      any
+		options any
 	}
 )
 

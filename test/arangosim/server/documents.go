@@ -11,9 +11,6 @@ import (
 	"github.com/csobackup/cso_backupnrestore/test/arangosim/value"
 )
 
-// documentLimit is the largest document (the real server's default for bodies of one document is far above 16 MB).
-const documentLimit = 512 << 20
-
 func newUUID() string {
 	var b [16]byte
 	if _, err := rand.Read(b[:]); err != nil {
