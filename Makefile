@@ -11,7 +11,7 @@ PROGRAMS := mariadbd etcd etcdctl age zstd python3
 DIR ?= /tmp/cso-lab
 
 .DEFAULT_GOAL := help
-.PHONY: help build temporald demo test test-go test-boundaries test-kill test-temporald lint lab-up lab-down bench fuzz record-history deps clean
+.PHONY: help build temporald demo test test-go test-arangosim test-boundaries test-kill test-temporald lint lab-up lab-down bench fuzz record-history deps clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ test-go:
 
 test-boundaries: deps ## conformance suites with a kill at every artifact boundary and 200 inside artifacts (long)
 	@PLUGINTEST_KILLS=200 go test -count=1 -timeout 3h -run 'TestConformance$$' ./plugins/...
+
+test-arangosim: ## the vendor's own driver tests against the simulated ArangoDB, counted by name (make test runs all but the slow ones)
+	@go run ./test/arangosim/judge
 
 KILL_RESULTS := $(CACHE)/kill.jsonl
 

@@ -59,7 +59,16 @@ func setMode(r *request) error {
 	return r.ok(200, value.New("mode", m))
 }
 
-// writable refuses writes in read-only mode: documents with 1004.
+// definable refuses creating and dropping databases and collections in read-only
+// mode with 11, as GET /_admin/server/mode is documented.
+func (s *Server) definable() error {
+	if s.readOnly.Load() {
+		return fail(11)
+	}
+	return nil
+}
+
+// writable refuses writes in read-only mode with 1004.
 func (s *Server) writable() error {
 	if s.readOnly.Load() {
 		return fail(1004)

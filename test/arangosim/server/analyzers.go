@@ -165,6 +165,10 @@ func (s *Server) analyzerProperties(kind string, given *value.Object) (*value.Ob
 			out.Default(m.Name, m.Value)
 		}
 	}
+	if kind == "collation" { // ICU's canonical name has no encoding: en_US.utf-8 becomes en_US
+		locale, _, _ := strings.Cut(out.String("locale"), ".")
+		out.Set("locale", locale)
+	}
 	if o := given.Object("options"); o != nil {
 		out.Set("options", o.Clone().Default("maxCells", 20).Default("minLevel", 4).Default("maxLevel", 23))
 	}

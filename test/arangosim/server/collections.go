@@ -30,6 +30,9 @@ func listCollections(r *request) error {
 }
 
 func createCollectionHandler(r *request) error {
+	if err := r.definable(); err != nil {
+		return err
+	}
 	o, err := r.object()
 	if err != nil {
 		return err
@@ -139,8 +142,12 @@ func revision(r *request) error {
 	})
 }
 
-// collectionRevision changes with every write, removals included.
+// collectionRevision changes with every write, removals included; an empty
+// collection's is 0, which the server writes as a plain number.
 func collectionRevision(tx *store.Tx, c *store.Collection) string {
+	if tx.Total(c) == 0 {
+		return "0"
+	}
 	return store.EncodeRevision(tx.LastRevision(c) + uint64(tx.Total(c)))
 }
 
@@ -181,6 +188,9 @@ func truncate(r *request) error {
 }
 
 func dropCollection(r *request) error {
+	if err := r.definable(); err != nil {
+		return err
+	}
 	var id string
 	err := r.update(func(tx *store.Tx, d *store.Database) error {
 		c, err := r.collection(tx, d, r.vars["c"], writeDB)

@@ -48,7 +48,7 @@ func createDatabase(r *request) error {
 	if r.db != store.SystemDatabase {
 		return fail(1230)
 	}
-	if err := r.writable(); err != nil {
+	if err := r.definable(); err != nil {
 		return err
 	}
 	o, err := r.object()
@@ -130,7 +130,7 @@ func dropDatabase(r *request) error {
 	if r.db != store.SystemDatabase {
 		return fail(1230)
 	}
-	if err := r.writable(); err != nil {
+	if err := r.definable(); err != nil {
 		return err
 	}
 	err := r.store.Update(func(tx *store.Tx) error {

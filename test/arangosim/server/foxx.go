@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"path"
+	"slices"
 
 	"github.com/csobackup/cso_backupnrestore/test/arangosim/store"
 	"github.com/csobackup/cso_backupnrestore/test/arangosim/value"
@@ -87,17 +88,14 @@ func getService(r *request) error {
 	})
 }
 
-// manifestOf reads manifest.json of a bundle; bundles that are no zip get one made up of their digest.
-func manifestOf(bundle []byte, digest string) (*value.Object, error) {
+// bundleFile reads one file of a bundle; without such a file the answer is nil.
+func bundleFile(bundle []byte, names ...string) ([]byte, error) {
 	z, err := zip.NewReader(bytes.NewReader(bundle), int64(len(bundle)))
-	if errors.Is(err, zip.ErrFormat) {
-		return value.New("name", "service-"+digest[:8], "version", "1.0.0"), nil
-	}
 	if err != nil {
 		return nil, err
 	}
 	for _, f := range z.File {
-		if path.Base(f.Name) != "manifest.json" {
+		if !slices.Contains(names, path.Base(f.Name)) {
 			continue
 		}
 		in, err := f.Open()
@@ -105,13 +103,23 @@ func manifestOf(bundle []byte, digest string) (*value.Object, error) {
 			return nil, err
 		}
 		defer in.Close()
-		b, err := io.ReadAll(io.LimitReader(in, 1<<20))
-		if err != nil {
-			return nil, err
-		}
-		return value.ParseObject(b)
+		return io.ReadAll(io.LimitReader(in, 1<<20))
 	}
-	return nil, errors.New("the bundle has no manifest.json")
+	return nil, nil
+}
+
+// manifestOf reads manifest.json of a bundle; bundles that are no zip get one made up of their digest.
+func manifestOf(bundle []byte, digest string) (*value.Object, error) {
+	b, err := bundleFile(bundle, "manifest.json")
+	switch {
+	case errors.Is(err, zip.ErrFormat):
+		return value.New("name", "service-"+digest[:8], "version", "1.0.0"), nil
+	case err != nil:
+		return nil, err
+	case b == nil:
+		return nil, errors.New("the bundle has no manifest.json")
+	}
+	return value.ParseObject(b)
 }
 
 // putService installs, replaces or upgrades; an upgrade keeps configuration and dependencies.
@@ -247,8 +255,19 @@ func development(on bool) handler {
 	}
 }
 
+// serviceReadme is the bundle's README as text; 204 without one.
 func serviceReadme(r *request) error {
-	return r.mounted(func(*value.Object) error { return r.send(204, "", nil) })
+	return r.view(func(tx *store.Tx, d *store.Database) error {
+		b, err := bundleOf(tx, d, r.query.Get("mount"))
+		if err != nil {
+			return err
+		}
+		text, err := bundleFile(b, "README.md", "README")
+		if err != nil || text == nil {
+			return r.send(204, "", nil)
+		}
+		return r.send(200, "text/plain; charset=utf-8", text)
+	})
 }
 
 func serviceSwagger(r *request) error {
@@ -264,17 +283,22 @@ func commitServices(r *request) error { return r.send(204, "", nil) }
 // heal is POST _local/heal: bundles live in the database, so there is nothing to heal.
 func heal(r *request) error { return r.ok(200, value.New()) }
 
+// bundleOf answers the bundle that is installed at a mount.
+func bundleOf(tx *store.Tx, d *store.Database, mount string) ([]byte, error) {
+	o := service(tx, d, mount)
+	if o == nil {
+		return nil, fail(3009)
+	}
+	raw := tx.Get(tx.Collection(d, "_appbundles"), o.String("checksum"))
+	if raw == nil {
+		return nil, fail(3009, "bundle not found")
+	}
+	return base64.StdEncoding.DecodeString(value.MustObject(raw).String("bundle"))
+}
+
 func downloadService(r *request) error {
 	return r.view(func(tx *store.Tx, d *store.Database) error {
-		o := service(tx, d, r.query.Get("mount"))
-		if o == nil {
-			return fail(3009)
-		}
-		raw := tx.Get(tx.Collection(d, "_appbundles"), o.String("checksum"))
-		if raw == nil {
-			return fail(3009, "bundle not found")
-		}
-		b, err := base64.StdEncoding.DecodeString(value.MustObject(raw).String("bundle"))
+		b, err := bundleOf(tx, d, r.query.Get("mount"))
 		if err != nil {
 			return err
 		}
