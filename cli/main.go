@@ -3,11 +3,13 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"syscall"
 
+	"github.com/csobackup/cso_backupnrestore/internal/coredump"
 	"github.com/csobackup/cso_backupnrestore/internal/problem"
 )
 
@@ -26,6 +28,10 @@ var errInterrupted = errors.New("interrupted")
 // Main runs the command of this process and returns its exit status. The
 // first Ctrl-C lets go of a running operation, the second ends the process at once.
 func Main() int {
+	if err := coredump.Forbid(); err != nil {
+		fmt.Fprintln(os.Stderr, "cso_backupnrestore:", err)
+		return problem.Failed.Exit()
+	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	sig := make(chan os.Signal, 2)

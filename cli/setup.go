@@ -27,6 +27,7 @@ type setupOptions struct {
 	instances  []string
 	holder     string
 	replace    bool
+	keys       keys.Change
 }
 
 func (a *app) setupCommand(wire wireFunc) *cobra.Command {
@@ -37,9 +38,15 @@ func (a *app) setupCommand(wire wireFunc) *cobra.Command {
 again at any time; what exists is kept.
 
 An instance is written COMPONENT[@INSTANCE],MEMBER=ADDRESS[@VM],OPTION=VALUE…
-Passwords stand in files that an option names (password_file=/path), never here.`,
+Passwords stand in files that an option names (password_file=/path), never here.
+
+--rotate makes a new identity, --add-recipient and --remove-recipient change who
+else can open backups. All of it counts for backups made from then on: they store
+everything anew, once. What was made before stays, and needs the old identity.`,
 		Example: `  cso_backupnrestore setup
   cso_backupnrestore setup --confirm-key /media/usb/identity
+  cso_backupnrestore setup --rotate
+  cso_backupnrestore setup --add-recipient age1…
   cso_backupnrestore setup --estate-from estate.yaml
   cso_backupnrestore setup --vm installer-vm --vm infra-1 \
       --instance ` + databaseNames()[0] + `,n1=10.0.0.5:2379@infra-1,password_file=/etc/pw`,
@@ -50,6 +57,9 @@ Passwords stand in files that an option names (password_file=/path), never here.
 	f.StringArrayVar(&o.vms, "vm", nil, "a VM with a worker; the first is the installer-vm")
 	f.StringArrayVar(&o.instances, "instance", nil, "an instance, see above")
 	f.StringVar(&o.holder, "switch", "", "COMPONENT[@INSTANCE] that holds the product's maintenance switch")
+	f.BoolVar(&o.keys.NewIdentity, "rotate", false, "make a new identity for backups from now on; the old one stays for old backups")
+	f.StringArrayVar(&o.keys.Add, "add-recipient", nil, "an age recipient (age1…) that can open backups from now on")
+	f.StringArrayVar(&o.keys.Remove, "remove-recipient", nil, "a recipient that cannot open backups made from now on")
 	f.BoolVar(&o.replace, "replace", false, "replace an estate file that exists (it is kept beside it)")
 	return cmd
 }
@@ -66,6 +76,9 @@ type setupView struct {
 func (a *app) setup(o setupOptions) (*outcome, error) {
 	if o.confirmKey != "" {
 		return a.confirmKey(o.confirmKey)
+	}
+	if o.keys.NewIdentity || len(o.keys.Add)+len(o.keys.Remove) > 0 {
+		return a.rotate(o)
 	}
 	v := setupView{PKI: a.paths.PKI(), Keys: a.paths.Keys()}
 	estate, text, err := a.newEstate(o)

@@ -30,6 +30,8 @@ import (
 	"go.temporal.io/server/common/headers"
 	"golang.org/x/sys/unix"
 
+	"github.com/csobackup/cso_backupnrestore/internal/coredump"
+
 	// Schedules are computed here, in the time zone they name, on hosts that may have no zone files.
 	_ "time/tzdata"
 )
@@ -64,6 +66,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	// SQLite creates its files 0644 less the umask.
 	unix.Umask(0o077)
+	if err := coredump.Forbid(); err != nil {
+		log.Error(err.Error())
+		return exitFailed
+	}
 	ctx, restore := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	context.AfterFunc(ctx, restore) // a second signal ends the process at once
 	defer restore()

@@ -71,6 +71,8 @@ func openLocked(dir string) (*os.Root, func(), error) {
 	return root, func() { l.Unlock(); root.Close() }, nil
 }
 
+const recipientsHead = "# who can open the backups: one age recipient a line; a change starts new pieces\n"
+
 // writeRecipients derives the recipients from the identity file.
 func writeRecipients(root *os.Root) error {
 	b, err := fsutil.ReadBounded(root, fileIdentity, maxFile)
@@ -81,7 +83,7 @@ func writeRecipients(root *os.Root) error {
 	if err != nil {
 		return err
 	}
-	out := []byte("# who can open the backups: one age recipient a line; a change starts new pieces\n")
+	out := []byte(recipientsHead)
 	for _, l := range r.recipients() {
 		out = append(out, l+"\n"...)
 	}
@@ -131,7 +133,7 @@ func ConfirmCopy(dir string, copied io.Reader) error {
 		return err
 	}
 	if !slices.ContainsFunc(r.recipients(), func(s string) bool { return slices.Contains(w.Lines, s) }) {
-		return fmt.Errorf("%w: the copy shown belongs to another installation: none of its public keys is in the recipients file", ErrIdentity)
+		return fmt.Errorf("%w: the copy shown belongs to another installation or is older than the last --rotate: none of its public keys is in the recipients file", ErrIdentity)
 	}
 	root, unlock, err := openLocked(dir)
 	if err != nil {

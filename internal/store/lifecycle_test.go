@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -378,5 +379,18 @@ func TestTwoFilesOfOneContent(t *testing.T) {
 	x.clean(first, second, third)
 	for _, r := range []Ref{first, second, third} {
 		x.compare(r, d)
+	}
+}
+
+// Recipients that change while a backup runs would leave units that different identities open.
+func TestRecipientsChangedInTheMiddle(t *testing.T) {
+	t.Parallel()
+	x, y := newSite(t), newSite(t)
+	ref := x.next("D")
+	x.unit(ref, unitA, mixedSmall())
+	x.w.Recipients, x.w.Lines = y.w.Recipients, y.w.Lines
+	_, err := x.s.Seal(t.Context(), ref, manifest.Manifest{ID: "run", Operation: plugins.OpBackup}, SealOptions{Writer: x.w, ManifestKey: *x.r.ManifestKey})
+	if !errors.Is(err, keys.ErrKeys) || !strings.Contains(err.Error(), "start it again") {
+		t.Error(err)
 	}
 }

@@ -188,13 +188,14 @@ func (s *Store) Seal(ctx context.Context, ref Ref, m manifest.Manifest, o SealOp
 	}
 	defer l.Unlock()
 	m.Backup = ref
+	m.Fingerprint = o.Writer.Fingerprint()
 	if err := s.gather(ref, &m); err != nil {
 		return fail(err)
 	}
 	if err := s.sides(ref, &m, o.Files); err != nil {
 		return fail(err)
 	}
-	m.Recipients, m.Fingerprint = o.Writer.Lines, o.Writer.Fingerprint()
+	m.Recipients = o.Writer.Lines
 	if m.Keys, err = keys.Wrap(o.Writer, o.ManifestKey); err != nil {
 		return fail(err)
 	}
@@ -229,6 +230,9 @@ func (s *Store) gather(ref Ref, m *manifest.Manifest) error {
 		f, sum, err := s.readUnit(ref, id)
 		if err != nil {
 			return fmt.Errorf("unit %s: %w: finish it, or remove its directory", id, err)
+		}
+		if f.Fingerprint != m.Fingerprint {
+			return fmt.Errorf("unit %s: the recipients were changed while the backup ran: %w: start it again", id, keys.ErrKeys)
 		}
 		if err := s.present(ref, f); err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -78,6 +79,7 @@ func TestSecrecy(t *testing.T) {
 		t.Error("a backup with a wrong password succeeded")
 	}
 	b.settled()
+	b.noCoreFiles()
 	stop()
 	wg.Wait()
 
@@ -86,10 +88,13 @@ func TestSecrecy(t *testing.T) {
 		"what the command said":  []byte(e.stdout + e.stderr),
 		"histories":              b.histories(),
 		"SQLite file":            b.files(b.path("state", "temporal"), func(string) bool { return true }),
-		"the worker's log":       b.files(b.path("log"), func(p string) bool { return strings.HasPrefix(filepath.Base(p), "worker") }),
-		"cso-temporald's log":    b.files(b.path("log"), func(p string) bool { return strings.HasPrefix(filepath.Base(p), "temporald") }),
-		"the store in clear":     b.files(b.path("backups"), func(p string) bool { return !strings.HasSuffix(p, ".age") }),
-		"encrypted pieces":       b.files(b.path("backups"), func(p string) bool { return strings.HasSuffix(p, ".age") }),
+		"the state directory": b.files(b.path("state"), func(p string) bool {
+			return !strings.Contains(p, "/state/keys/") && !strings.Contains(p, "/state/pki/")
+		}),
+		"the worker's log":    b.files(b.path("log"), func(p string) bool { return strings.HasPrefix(filepath.Base(p), "worker") }),
+		"cso-temporald's log": b.files(b.path("log"), func(p string) bool { return strings.HasPrefix(filepath.Base(p), "temporald") }),
+		"the store in clear":  b.files(b.path("backups"), func(p string) bool { return !strings.HasSuffix(p, ".age") }),
+		"encrypted pieces":    b.files(b.path("backups"), func(p string) bool { return strings.HasSuffix(p, ".age") }),
 	}
 	for place, content := range places {
 		for what, secret := range hidden {
@@ -152,6 +157,34 @@ func (b *bench) files(dir string, chosen func(string) bool) []byte {
 		return err
 	}))
 	return all.Bytes()
+}
+
+// noCoreFiles: the kernel writes no core file of the three programs, which is
+// told by the limit that they put on themselves, and none lies about.
+func (b *bench) noCoreFiles() {
+	b.t.Helper()
+	mine := []byte("CSO_BACKUP_STATE=" + b.path("state") + "\x00")
+	seen := map[string]bool{}
+	list, err := filepath.Glob("/proc/[0-9]*/environ")
+	b.check(err)
+	for _, p := range list {
+		environ, err := os.ReadFile(p)
+		exe, eerr := os.Readlink(filepath.Join(filepath.Dir(p), "exe"))
+		if name := filepath.Base(exe); err == nil && eerr == nil && strings.HasPrefix(name, "cso-") && bytes.Contains(environ, mine) {
+			limits, err := os.ReadFile(filepath.Join(filepath.Dir(p), "limits"))
+			b.check(err)
+			seen[name] = true
+			if !regexp.MustCompile(`(?m)^Max core file size +0 +0 `).Match(limits) {
+				b.t.Errorf("%s may leave a core file:\n%s", name, limits)
+			}
+		}
+	}
+	if !seen["cso-backup-worker"] || !seen["cso-temporald"] {
+		b.t.Errorf("only looked at %v", seen)
+	}
+	if cores := b.files(b.Dir(), func(p string) bool { return filepath.Base(p) == "core" || strings.HasPrefix(filepath.Base(p), "core.") }); len(cores) > 0 {
+		b.t.Error("there is a core file")
+	}
 }
 
 // watchArguments collects the arguments and titles of every process it sees.

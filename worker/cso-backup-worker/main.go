@@ -13,6 +13,7 @@ import (
 
 	"github.com/csobackup/cso_backupnrestore/internal/buildinfo"
 	"github.com/csobackup/cso_backupnrestore/internal/config"
+	"github.com/csobackup/cso_backupnrestore/internal/coredump"
 	"github.com/csobackup/cso_backupnrestore/plugins/all"
 	"github.com/csobackup/cso_backupnrestore/worker"
 )
@@ -41,6 +42,10 @@ func run() int {
 		return 0
 	}
 	syscall.Umask(0o077)
+	if err := coredump.Forbid(); err != nil {
+		fmt.Fprintln(os.Stderr, "cso-backup-worker:", err)
+		return 1
+	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memory)
 	}
