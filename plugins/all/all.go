@@ -5,6 +5,7 @@ import (
 	"github.com/csobackup/cso_backupnrestore/plugins"
 	"github.com/csobackup/cso_backupnrestore/plugins/cassandra"
 	"github.com/csobackup/cso_backupnrestore/plugins/certificates"
+	"github.com/csobackup/cso_backupnrestore/plugins/elasticsearch"
 	"github.com/csobackup/cso_backupnrestore/plugins/etcd"
 	"github.com/csobackup/cso_backupnrestore/plugins/mariadb"
 	"github.com/csobackup/cso_backupnrestore/plugins/secrets"
@@ -18,6 +19,7 @@ func Registry() (*plugins.Registry, error) {
 		etcd.New(),
 		zookeeper.New(),
 		cassandra.New(),
+		elasticsearch.New(),
 		secrets.New(),
 		certificates.New(),
 	)

@@ -38,6 +38,8 @@ type note struct {
 	Prior    map[string]json.RawMessage `json:"prior,omitempty"`    // settings before they were lifted; null: not set
 	Restored map[string]origin          `json:"restored,omitempty"` // by uuid of the live index
 	Seen     map[string]seen            `json:"seen,omitempty"`     // the backup's indices as they must be found after the restore
+	Jobs     map[string]*job            `json:"jobs,omitempty"`     // indices being rebuilt, by name
+	Tasks    bool                       `json:"tasks,omitempty"`    // index .tasks was made by this run or those it follows
 	Wrong    []string                   `json:"wrong,omitempty"`    // cluster objects that were not as in the backup at the end
 }
 
@@ -109,9 +111,9 @@ func (s *session) claim(ctx context.Context, run plugins.Run) (*claim, error) {
 			if last.name >= limit {
 				return nil, fmt.Errorf("%s: claim %s: %w", s.target, last.name, plugins.ErrFenced)
 			}
-			c.note.Restored = last.note.Restored
+			c.note.Restored, c.note.Jobs = last.note.Restored, last.note.Jobs
 			if !last.note.Finished {
-				c.note.Prior = last.note.Prior
+				c.note.Prior, c.note.Tasks = last.note.Prior, last.note.Tasks
 			}
 			for claimName(run.Epoch, rank(run.Operation), n) <= last.name {
 				n++
@@ -161,7 +163,10 @@ func (c *claim) overtake(ctx context.Context) error {
 			}
 		}
 	}
-	return c.s.leftovers(ctx, c.note.Epoch)
+	if err := c.s.leftovers(ctx, c.note.Epoch); err != nil {
+		return err
+	}
+	return c.recover(ctx)
 }
 
 // unblock removes blocks on the whole cluster, which would refuse every step, and says what they were.

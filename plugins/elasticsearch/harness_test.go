@@ -188,13 +188,14 @@ func (a *api) fingerprint() string {
 	var lines []string
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	a.do("POST", "/_all/_refresh?expand_wildcards=open,hidden", nil)
-	all := map[string]map[string]map[string]any{}
+	all := map[string]map[string]any{}
 	a.get("/_all?expand_wildcards=all&flat_settings=true", &all)
 	for name, status := range a.indices() {
 		d := all[name]
-		for k := range d["settings"] {
+		settings, _ := d["settings"].(map[string]any)
+		for k := range settings {
 			if k == "index.uuid" || k == "index.history.uuid" || strings.HasPrefix(k, "index.version") || k == "index.verified_before_close" || strings.HasPrefix(k, "index.resize") {
-				delete(d["settings"], k)
+				delete(settings, k)
 			}
 		}
 		add("index %s %s %s", name, status, jsonText(d))
@@ -283,28 +284,6 @@ func run(t testing.TB, op plugins.Operation) plugins.Run {
 	defer epoch.Unlock()
 	epoch.n++
 	return plugins.Run{Epoch: epoch.n, Operation: op, Backup: "T/2026-01-02T03-04-05Z", Attempt: fmt.Sprint(epoch.n), Parallel: 4, Scratch: t.TempDir(), Log: slog.New(slog.DiscardHandler)}
-}
-
-func backup(t testing.TB, s plugins.Session) (*plugintest.Memory, plugins.Report) {
-	t.Helper()
-	m := plugintest.NewMemory()
-	rep, err := s.Backup(t.Context(), run(t, plugins.OpBackup), m)
-	must(t, err)
-	return m, rep
-}
-
-// restore restores and demands equality.
-func restore(t testing.TB, s plugins.Session, m *plugintest.Memory) plugins.Report {
-	t.Helper()
-	r := run(t, plugins.OpRestore)
-	rep, err := s.Restore(t.Context(), r, m)
-	must(t, err)
-	d, err := s.Compare(t.Context(), r, m)
-	must(t, err)
-	if len(d) > 0 {
-		t.Fatalf("after the restore: %+v", d)
-	}
-	return rep
 }
 
 // same fails with the first lines that differ.

@@ -11,11 +11,8 @@ import (
 // Plugin protects one Elasticsearch or OpenSearch cluster. Member options: user with
 // password_file or password_env, api_key_file or api_key_env, ca_file,
 // client_cert_file with client_key_file, repo_dir (the directory on this VM that
-// the nodes know as path.repo; by default the same path), and for Discover
-// data_dir and control_program.
-type Plugin struct {
-	root string // where Discover looks for the standard places; empty: /
-}
+// the nodes know as path.repo; by default the same path).
+type Plugin struct{}
 
 // New returns the plugin.
 func New() *Plugin { return &Plugin{} }
@@ -27,6 +24,7 @@ func (*Plugin) Info() plugins.Info {
 		Product:   "Elasticsearch, OpenSearch",
 		Versions:  "Elasticsearch 7.10 to 8.x, OpenSearch 2.x",
 		Scope:     plugins.ScopeCluster,
+		Reindexes: true,
 		Inexact: []plugins.Inexact{
 			{What: "index.uuid, index.history.uuid, index.version.*, primary terms and metadata versions of an index that had to be restored", Why: "the server gives a restored index new ones"},
 			{What: "indices of the server's security (.security*, .opendistro_security), task results (.tasks) and its caches (.geoip_databases, .async-search)", Why: "they belong to the server: back up users and roles with the security plugin's own tool"},
@@ -64,6 +62,8 @@ var (
 	_ plugins.Pinner  = (*session)(nil)
 	_ plugins.Planner = (*session)(nil)
 	_ plugins.Quieter = (*session)(nil)
+
+	_ plugins.Reindexer = (*session)(nil)
 )
 
 // Open proves that a member answers to the credentials.

@@ -112,12 +112,11 @@ func (s *session) newRepository(ctx context.Context, epoch uint64) (*repository,
 		if ctx.Err() != nil || errors.Is(err, plugins.ErrAuth) || errors.Is(err, plugins.ErrUnavailable) {
 			return nil, err
 		}
-		r.remove(ctx)
-		return nil, fmt.Errorf("%w: the nodes do not share %s: %w", errNoPlace, p.remote, err)
+		return nil, errors.Join(fmt.Errorf("%w: the nodes do not share %s: %w", errNoPlace, p.remote, err), r.remove(ctx))
 	}
 	if r.root, err = openBelow(p.local, r.name); err != nil {
-		r.remove(ctx)
-		return nil, fmt.Errorf("%w: what the nodes write to %s does not appear on this VM at %s: name the right directory as repo_dir", errNoPlace, p.remote, p.local)
+		err = fmt.Errorf("%w: what the nodes write to %s does not appear on this VM at %s: name the right directory as repo_dir", errNoPlace, p.remote, p.local)
+		return nil, errors.Join(err, r.remove(ctx))
 	}
 	return r, nil
 }

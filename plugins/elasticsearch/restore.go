@@ -70,69 +70,6 @@ func (c *claim) restore(ctx context.Context, run plugins.Run, r plugins.Artifact
 	return c.finish(ctx, b, d, rep)
 }
 
-// compatible refuses a snapshot this server cannot read: of a newer version, or of the other product's later ones.
-func (s *session) compatible(b *content) error {
-	if b.mode != modeSnapshot {
-		return nil
-	}
-	from := product{Version: b.version}
-	if d, v, ok := strings.Cut(b.version, " "); ok {
-		from = product{Version: v, Distribution: d}
-	}
-	switch {
-	case from.Distribution == s.product.Distribution && compareVersions(from.Version, s.product.Version) <= 0:
-		return nil
-	case from.Distribution == "" && s.product.Distribution == "opensearch" && compareVersions(from.Version, "7.10.99") <= 0:
-		return nil // OpenSearch reads snapshots of the version it came from
-	}
-	return fmt.Errorf("%s: the backup is a snapshot of %s and this server is %s: %w: restore onto that version or a later one of the same product", s.target, b.version, s.product, plugins.ErrVersion)
-}
-
-// compareVersions compares dotted numbers.
-func compareVersions(a, b string) int {
-	x, y := strings.Split(a, "."), strings.Split(b, ".")
-	for i := range max(len(x), len(y)) {
-		var m, n int
-		if i < len(x) {
-			_, _ = fmt.Sscanf(x[i], "%d", &m)
-		}
-		if i < len(y) {
-			_, _ = fmt.Sscanf(y[i], "%d", &n)
-		}
-		if m != n {
-			return m - n
-		}
-	}
-	return 0
-}
-
-// membersThere refuses while a member is down that may hold the only copy of a shard.
-func (s *session) membersThere(ctx context.Context, b *content, live *state) error {
-	h, err := s.clusterHealth(ctx)
-	if err != nil {
-		return err
-	}
-	if h.Nodes >= len(s.target.Members) {
-		return nil
-	}
-	var lone []string
-	for name, x := range live.Indices {
-		if x.Replicas == 0 || !x.complete() {
-			lone = append(lone, name)
-		}
-	}
-	for name, x := range b.indices {
-		if strings.Contains(string(x.definition), `"index.number_of_replicas":"0"`) && !slices.Contains(lone, name) {
-			lone = append(lone, name)
-		}
-	}
-	if len(lone) == 0 {
-		return nil
-	}
-	slices.Sort(lone)
-	return fmt.Errorf("%s: %d of %d members are there, and these indices have no replica: %s: %w: bring the missing member back first", s.target, h.Nodes, len(s.target.Members), some(lone), plugins.ErrUnavailable)
-}
-
 func (c *claim) apply(ctx context.Context, run plugins.Run, r plugins.ArtifactReader, b *content, live *state, d *delta, rep *plugins.Report) error {
 	s := c.s
 	var repo *repository
@@ -179,6 +116,7 @@ func (c *claim) apply(ctx context.Context, run plugins.Run, r plugins.ArtifactRe
 			return err
 		}
 	}
+	closing := false
 	for name, x := range b.indices {
 		if x.closed() && slices.Contains(d.restore(), unitOf(b.streams, &state{}, name)) {
 			if err := c.check(ctx); err != nil {
@@ -187,6 +125,12 @@ func (c *claim) apply(ctx context.Context, run plugins.Run, r plugins.ArtifactRe
 			if err := s.c.post(ctx, "/"+esc(name)+"/_close?wait_for_active_shards=0", nil, nil); err != nil {
 				return err
 			}
+			closing = true
+		}
+	}
+	if closing { // their shards start anew, and only then say what they hold
+		if err := s.awaitPrimaries(ctx, b, d.restore()); err != nil {
+			return err
 		}
 	}
 	if err := c.setSettings(ctx, b, live, true); err != nil {
@@ -198,89 +142,6 @@ func (c *claim) apply(ctx context.Context, run plugins.Run, r plugins.ArtifactRe
 }
 
 func (d *described) closed() bool { return strings.Contains(string(d.definition), `"state":"close"`) }
-
-// stage puts the needed part of the repository back and has the server read its listing: a damaged piece
-// ends the restore here, before anything was touched.
-func (s *session) stage(ctx context.Context, run plugins.Run, r plugins.ArtifactReader, b *content, d *delta, rep *plugins.Report) (_ *repository, err error) {
-	repo, err := s.newRepository(ctx, run.Epoch)
-	if errors.Is(err, errNoPlace) {
-		return nil, fmt.Errorf("%s: this backup is a snapshot, and %w: %w: set path.repo on every node to a shared directory", s.target, err, plugins.ErrConfig)
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, repo.remove(ctx))
-		}
-	}()
-	if free := repo.free(); free > 0 && free < d.bytes {
-		return nil, fmt.Errorf("%s: %d bytes are needed in path.repo and %d are free: %w: make room there", s.target, d.bytes, free, plugins.ErrSpace)
-	}
-	want, err := wantedFiles(ctx, r, b, d)
-	if err != nil {
-		return nil, err
-	}
-	n, err := repo.load(ctx, run, want, r)
-	if err != nil {
-		return nil, err
-	}
-	rep.Bytes += n
-	var a struct {
-		Snapshots []struct {
-			State   string   `json:"state"`
-			Indices []string `json:"indices"`
-		} `json:"snapshots"`
-	}
-	if err := s.c.get(ctx, "/_snapshot/"+repo.name+"/"+snapshot, &a); err != nil {
-		return nil, err
-	}
-	if len(a.Snapshots) != 1 || a.Snapshots[0].State != "SUCCESS" {
-		return nil, fmt.Errorf("%s: the server does not find a whole snapshot in what was stored: %w", s.target, plugins.ErrCorrupt)
-	}
-	for name := range b.indices {
-		if !slices.Contains(a.Snapshots[0].Indices, name) {
-			return nil, fmt.Errorf("%s: index %s is not in the stored snapshot: %w", s.target, name, plugins.ErrCorrupt)
-		}
-	}
-	return repo, nil
-}
-
-// wantedFiles says which files a restore of these indices needs: all at the root, and the directory of each
-// index, whose name the listing at the root tells.
-func wantedFiles(ctx context.Context, r plugins.ArtifactReader, b *content, d *delta) (func(string) bool, error) {
-	names := d.restore()
-	dirs := map[string]bool{}
-	found := false
-	err := records(ctx, r, repositoryName, func(k, v []byte) error {
-		if !strings.HasPrefix(string(k), "index-") || len(v) < 2 {
-			return nil
-		}
-		var l struct {
-			Indices map[string]struct {
-				ID string `json:"id"`
-			} `json:"indices"`
-		}
-		if err := json.Unmarshal(v[1:], &l); err != nil {
-			return fmt.Errorf("artifact %s: %s: %w: %w", repositoryName, k, plugins.ErrCorrupt, err)
-		}
-		found = true
-		for name, x := range l.Indices {
-			if slices.Contains(names, unitOf(b.streams, &state{}, name)) {
-				dirs[x.ID] = true
-			}
-		}
-		return nil
-	})
-	if err == nil && !found {
-		err = fmt.Errorf("artifact %s has no listing: %w", repositoryName, plugins.ErrCorrupt)
-	}
-	return func(path string) bool {
-		rest, below := strings.CutPrefix(path, "indices/")
-		id, _, _ := strings.Cut(rest, "/")
-		return !below || dirs[id]
-	}, err
-}
 
 func (c *claim) writeObjects(ctx context.Context, b *content, d *delta) error {
 	step := func(key string, do func(kind, name string) error) error {
@@ -476,62 +337,4 @@ func (s *session) awaitPrimaries(ctx context.Context, b *content, units []string
 			return err
 		}
 	}
-}
-
-// finish remembers how everything must be found from now on, so that a later difference can be told apart from a failure.
-func (c *claim) finish(ctx context.Context, b *content, d *delta, rep *plugins.Report) error {
-	if err := c.s.refresh(ctx); err != nil {
-		return err
-	}
-	live, err := c.s.state(ctx)
-	if err != nil {
-		return err
-	}
-	if b.mode == modeExport {
-		if err := live.strip(); err != nil {
-			return err
-		}
-	}
-	was := c.note.Restored
-	c.note.Restored, c.note.Seen = map[string]origin{}, map[string]seen{}
-	for uuid, o := range was {
-		for _, x := range live.Indices {
-			if x.UUID == uuid {
-				c.note.Restored[uuid] = o
-			}
-		}
-	}
-	restored := d.restore()
-	for name, w := range b.indices {
-		x := live.Indices[name]
-		if x == nil {
-			c.note.Seen[name] = seen{}
-			continue
-		}
-		at := seen{Life: x.life(), Position: w.attrs[attrPosition], Right: string(x.Definition) == string(w.definition)}
-		exact := b.mode == modeSnapshot && !w.unproved
-		if !exact {
-			at.Position = x.position()
-		}
-		c.note.Seen[name] = at
-		if slices.Contains(restored, unitOf(b.streams, &state{}, name)) && (!exact || x.position() == at.Position) {
-			c.note.Restored[x.UUID] = origin{Life: w.attrs[attrLife], Position: w.attrs[attrPosition], Pin: b.pin, At: x.position()}
-		}
-	}
-	c.note.Wrong = nil
-	for _, o := range differentObjectKeys(b.objects, c.note.prior(live.Objects)) {
-		c.note.Wrong = append(c.note.Wrong, o)
-		rep.Warnings = append(rep.Warnings, "not as in the backup: "+o)
-	}
-	// What an attempt before this one had lifted and this one had no reason to touch.
-	if err := c.putBack(ctx); err != nil {
-		return err
-	}
-	c.note.Finished = true
-	return c.remember(ctx)
-}
-
-func differentObjectKeys(want, have map[string][]byte) []string {
-	gone, write := splitObjects(have, want, append(slices.Clone(objectKinds), kindPersistent, kindTransient))
-	return append(gone, write...)
 }
