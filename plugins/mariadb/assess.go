@@ -20,14 +20,16 @@ type assessment struct {
 	want      *catalog // of the backup: objects only
 	artifacts map[string]plugins.ArtifactInfo
 	live      *catalog
-	load      []*object // tables whose rows must be loaded: changed or missing
-	same      []string  // artifacts whose rows are equal
-	extra     []*object // base tables that are not in the backup
-	steps     []string  // definitions that differ otherwise, as labels
+	load      []*object              // tables whose rows must be loaded: changed or missing
+	same      []string               // artifacts whose rows are equal
+	extra     []*object              // base tables that are not in the backup
+	steps     []string               // definitions that differ otherwise, as labels
+	diffs     map[string]*difference // where tables of load differ, by artifact, if that is known
+	left      []string               // shadow schemas of restores that were not finished
 }
 
 func (a *assessment) nothing() bool {
-	return len(a.load)+len(a.extra)+len(a.steps)+len(a.live.lost) == 0
+	return len(a.load)+len(a.extra)+len(a.steps)+len(a.live.lost)+len(a.left) == 0
 }
 
 // readWant reads the definitions of a backup.
@@ -49,7 +51,7 @@ func readWant(ctx context.Context, r plugins.ArtifactReader) (*catalog, error) {
 
 // assess compares live data with the backup, table by table, and changes nothing.
 func (s *session) assess(ctx context.Context, run plugins.Run, r plugins.ArtifactReader) (*assessment, error) {
-	a := &assessment{artifacts: map[string]plugins.ArtifactInfo{}}
+	a := &assessment{artifacts: map[string]plugins.ArtifactInfo{}, diffs: map[string]*difference{}}
 	var err error
 	if a.want, err = readWant(ctx, r); err != nil {
 		return nil, err
@@ -99,7 +101,10 @@ func (s *session) assess(ctx context.Context, run plugins.Run, r plugins.Artifac
 			a.steps = append(a.steps, o.label())
 		}
 	}
-	return a, a.compareRows(ctx, run, conns, check)
+	if a.left, err = s.leftovers(ctx); err != nil {
+		return nil, err
+	}
+	return a, a.compareRows(ctx, run, r, conns, check)
 }
 
 // readers opens n connections of the session's pool.
@@ -123,7 +128,7 @@ func (s *session) readers(ctx context.Context, n int) ([]*sql.Conn, func(), erro
 }
 
 // compareRows digests tables and sorts them into same and load.
-func (a *assessment) compareRows(ctx context.Context, run plugins.Run, conns []*sql.Conn, check []*object) error {
+func (a *assessment) compareRows(ctx context.Context, run plugins.Run, r plugins.ArtifactReader, conns []*sql.Conn, check []*object) error {
 	slices.SortStableFunc(check, func(x, y *object) int {
 		return int(min(max(a.artifacts[y.artifact()].Bytes-a.artifacts[x.artifact()].Bytes, -1), 1))
 	})
@@ -144,22 +149,41 @@ func (a *assessment) compareRows(ctx context.Context, run plugins.Run, conns []*
 				o := check[i]
 				info := a.artifacts[o.artifact()]
 				t := a.live.tables[o.artifact()]
-				d, err := digestTable(ctx, c, t, qq(t.schema, t.name), info)
+				equal, diff, err := compareTable(ctx, c, t, r, info)
 				if err != nil {
 					return fmt.Errorf("compare table %s.%s: %w", o.Schema, o.Name, err)
 				}
 				run.Report(plugins.Status{Phase: "digest", Item: info.Name, Bytes: done.Add(info.Bytes), Total: total})
 				mu.Lock()
-				if d == info.Digest {
+				if equal {
 					a.same = append(a.same, info.Name)
 				} else {
 					a.load = append(a.load, o)
+					a.diffs[info.Name] = diff
 				}
 				mu.Unlock()
 			}
 		})
 	}
 	return g.Wait()
+}
+
+// compareTable says whether a table's rows are those of its artifact, and
+// where not, if they come in the order of the artifact's keys.
+func compareTable(ctx context.Context, c *sql.Conn, t *tableInfo, r plugins.ArtifactReader, info plugins.ArtifactInfo) (bool, *difference, error) {
+	if info.Form != plugins.Ordered || len(t.plan(false).key) == 0 {
+		d, err := digestTable(ctx, c, t, qq(t.schema, t.name), info)
+		return d == info.Digest, nil, err
+	}
+	pieces, err := r.Pieces(ctx, info.Name)
+	if err != nil {
+		return false, nil, err
+	}
+	d, ordered, err := scanTable(ctx, c, t, pieces)
+	if err != nil || !ordered {
+		return false, nil, err
+	}
+	return d.live == info.Digest, &d, nil
 }
 
 // hasRows says whether the object is a table with an artifact of its own.
@@ -201,7 +225,7 @@ func (s *session) Plan(ctx context.Context, run plugins.Run, r plugins.ArtifactR
 		} else {
 			p.Change = append(p.Change, o.artifact())
 		}
-		p.Write += a.artifacts[o.artifact()].Bytes
+		p.Write += a.writes(o)
 	}
 	for _, l := range a.steps {
 		p.Change = append(p.Change, "definition of "+l)
@@ -263,12 +287,23 @@ func (s *session) refusals(ctx context.Context, a *assessment) (out []string, er
 // inPlace says whether tables are replaced one by one, without a second copy.
 func inPlace(run plugins.Run) bool { return run.Options["in-place"] == "yes" }
 
+// writes is roughly how many bytes of rows a table of load takes.
+func (a *assessment) writes(o *object) int64 {
+	info := a.artifacts[o.artifact()]
+	if a.deltaFits(o) {
+		if b := a.diffs[info.Name].bytes; b < info.Bytes {
+			return b
+		}
+	}
+	return info.Bytes
+}
+
 // space estimates the bytes a restore needs beside the live data.
 func (a *assessment) space(run plugins.Run) int64 {
 	var n, largest int64
 	for _, o := range a.load {
-		b := a.artifacts[o.artifact()].Bytes * 3 / 2
-		if t := a.live.tables[o.artifact()]; t != nil {
+		b := a.writes(o) * 3 / 2
+		if t := a.live.tables[o.artifact()]; t != nil && (!a.deltaFits(o) || a.writes(o) > deltaMax(a.artifacts[o.artifact()])) {
 			b = max(b, t.bytes)
 		}
 		b += 256 << 10

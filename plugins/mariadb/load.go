@@ -34,8 +34,14 @@ func (x *restorer) load(ctx context.Context) error {
 		if !slices.ContainsFunc(list, func(o *object) bool { return o.Schema == schema }) {
 			continue
 		}
-		if _, err := x.w.db.ExecContext(ctx, "CREATE DATABASE IF NOT EXISTS "+q(shadowSchema(x.run.Epoch, i))+" CHARACTER SET utf8mb4"); err != nil {
-			return fmt.Errorf("make a shadow schema: %w", err)
+		names := []string{shadowSchema(x.run.Epoch, i)}
+		if slices.ContainsFunc(list, func(o *object) bool { return o.Schema == schema && x.a.deltaFits(o) }) {
+			names = append(names, deltaSchema(x.run.Epoch, "cut", i), deltaSchema(x.run.Epoch, "add", i))
+		}
+		for _, n := range names {
+			if _, err := x.w.db.ExecContext(ctx, "CREATE DATABASE IF NOT EXISTS "+q(n)+" CHARACTER SET utf8mb4"); err != nil {
+				return fmt.Errorf("make a shadow schema: %w", err)
+			}
 		}
 	}
 	// What a killed attempt of this run has left; almost always nothing.
@@ -61,13 +67,45 @@ func (x *restorer) load(ctx context.Context) error {
 			}
 			l := &tableLoad{x: x, o: o, info: x.a.artifacts[o.artifact()], shadow: x.shadow(o), slots: conns}
 			l.left = left[tableArtifact(l.shadow, o.Name)]
-			if err := l.run(ctx); err != nil {
+			if err := x.table(ctx, l); err != nil {
 				return fmt.Errorf("load table %s.%s: %w", o.Schema, o.Name, err)
 			}
 			return nil
 		})
 	}
 	return g.Wait()
+}
+
+// table makes ready what publish needs for one table: the few rows that
+// differ, or a shadow of it all.
+func (x *restorer) table(ctx context.Context, l *tableLoad) error {
+	if x.a.deltaFits(l.o) {
+		d := &delta{l: l}
+		err := l.in(ctx, func() error { return d.prepare(ctx) })
+		if err == nil {
+			x.mu.Lock()
+			x.deltas = append(x.deltas, d)
+			x.mu.Unlock()
+			return nil
+		}
+		if !errors.Is(err, errTooMuch) && !errors.Is(err, errStale) {
+			return err
+		}
+		x.run.Log.Debug("the whole table is loaded", "table", l.o.Schema+"."+l.o.Name, "why", err)
+		l.table = nil
+	}
+	return x.whole(ctx, l)
+}
+
+// whole loads a shadow of the table, to be swapped in.
+func (x *restorer) whole(ctx context.Context, l *tableLoad) error {
+	if err := l.run(ctx); err != nil {
+		return err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.swap = append(x.swap, l.o)
+	return nil
 }
 
 // shadow is the schema in which an object's new table is made.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -24,6 +25,10 @@ type restorer struct {
 	rows    atomic.Int64
 	bytes   atomic.Int64
 	total   int64
+
+	mu     sync.Mutex
+	deltas []*delta  // tables of which single rows are changed
+	swap   []*object // tables whose shadow is swapped in
 }
 
 // Restore makes the live data equal to the artifacts. Rows of changed tables
@@ -31,7 +36,7 @@ type restorer struct {
 // them; then the other definitions follow. Killed before the RENAME, the old
 // data is whole; killed after it, the next attempt finds what is left to do.
 func (s *session) Restore(ctx context.Context, run plugins.Run, r plugins.ArtifactReader) (plugins.Report, error) {
-	rep := plugins.Report{ServerVersion: s.version, Consistency: "changed tables published by one RENAME, then the other definitions"}
+	rep := plugins.Report{ServerVersion: s.version, Consistency: "tables with few changed rows changed in one transaction each, other changed tables published by one RENAME, then the other definitions"}
 	if inPlace(run) {
 		rep.Consistency = "in place: changed tables replaced one by one"
 	}
@@ -81,7 +86,7 @@ func (x *restorer) restore(ctx context.Context) error {
 	x.schemas = append(x.schemas, "mysql") // for the time zone tables
 	slices.Sort(x.schemas)
 	for _, o := range x.a.load {
-		x.total += x.a.artifacts[o.artifact()].Bytes
+		x.total += x.a.writes(o)
 	}
 	if err := x.sweep(ctx, true); err != nil {
 		return err

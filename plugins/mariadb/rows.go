@@ -36,13 +36,18 @@ func appendCell(dst []byte, v driver.Value) []byte {
 // readRows runs the plan's query on a connection and hands over each record.
 // The slices are valid during the call only.
 func readRows(ctx context.Context, conn *sql.Conn, p rowPlan, put func(key, value []byte) error) error {
+	return readRecordsOf(ctx, conn, p, func(_ *recordMaker, k, v []byte) error { return put(k, v) })
+}
+
+// readRecordsOf is readRows with a view of the cells the record was made of.
+func readRecordsOf(ctx context.Context, conn *sql.Conn, p rowPlan, put func(m *recordMaker, key, value []byte) error) error {
 	m := recordMaker{plan: p, cells: make([][]byte, p.cells), ends: make([]int, p.cells)}
 	each := func(row []byte) error {
 		k, v, err := m.record(row)
 		if err != nil {
 			return err
 		}
-		return put(k, v)
+		return put(&m, k, v)
 	}
 	return conn.Raw(func(dc any) error {
 		l := dc.(*link)

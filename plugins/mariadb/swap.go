@@ -22,6 +22,9 @@ func (x *restorer) publish(ctx context.Context) error {
 	if err := x.guard(ctx, conn); err != nil {
 		return err
 	}
+	if err := x.change(ctx, conn); err != nil {
+		return err
+	}
 	if inPlace(x.run) {
 		if err := x.dropLost(ctx); err != nil {
 			return err
@@ -43,7 +46,7 @@ func (x *restorer) publish(ctx context.Context) error {
 		}
 	}
 	moved := map[string]bool{}
-	for _, o := range x.a.load {
+	for _, o := range x.swap {
 		if x.a.live.objects[o.id()] != nil {
 			move(o)
 			moved[o.artifact()] = true
@@ -78,6 +81,25 @@ func (x *restorer) publish(ctx context.Context) error {
 	x.run.Report(plugins.Status{Phase: "publish", Bytes: x.bytes.Load(), Total: x.total})
 	if _, err := conn.ExecContext(ctx, "RENAME TABLE "+strings.Join(append(away, in...), ", ")); err != nil {
 		return fmt.Errorf("publish %d tables: %w", len(in), err)
+	}
+	return nil
+}
+
+// change changes single rows. A table that is not as expected is loaded as a
+// whole after all.
+func (x *restorer) change(ctx context.Context, conn *sql.Conn) error {
+	for _, d := range x.deltas {
+		fits, err := d.apply(ctx, conn)
+		if err != nil {
+			return fmt.Errorf("change rows of %s: %w", d.l.o.label(), err)
+		}
+		if fits {
+			continue
+		}
+		d.l.table = nil
+		if err := x.whole(ctx, d.l); err != nil {
+			return fmt.Errorf("load table %s.%s: %w", d.l.o.Schema, d.l.o.Name, err)
+		}
 	}
 	return nil
 }

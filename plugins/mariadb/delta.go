@@ -1,0 +1,313 @@
+package mariadb
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/csobackup/cso_backupnrestore/plugins"
+)
+
+// A table of which few rows differ is not loaded anew. The differing stretches
+// are read on both sides and compared row by row; rows to go and rows to come
+// are loaded into two tables beside the live one, and one transaction takes
+// the former away, puts the latter in, reads them back and commits. Killed
+// before the commit, the old rows are whole; after it, the new ones. Whatever
+// does not fit this (see deltaFits), or turns out otherwise than expected,
+// takes the way over a shadow of the whole table.
+
+const (
+	deltaLimit = 128 << 20 // bytes of rows changed in one transaction, at most
+	deltaShare = 10        // and at most the table's bytes divided by this
+	deltaBatch = 4 << 20   // bytes of rows held here before they are loaded
+)
+
+var (
+	errTooMuch = errors.New("too many rows differ")
+	errStale   = errors.New("the table is not as it was when it was compared")
+)
+
+// deltaFits says whether rows of a live table can be changed one by one.
+func (a *assessment) deltaFits(o *object) bool {
+	t, d := a.live.tables[o.artifact()], a.diffs[o.artifact()]
+	if t == nil || d == nil || t.versioned || !strings.EqualFold(t.engine, "InnoDB") {
+		return false
+	}
+	p := t.plan(false)
+	return len(p.key) > 0 && p.keyColumns() != nil
+}
+
+func deltaMax(info plugins.ArtifactInfo) int64 { return min(deltaLimit, info.Bytes/deltaShare) }
+
+// delta is the change of one table.
+type delta struct {
+	l    *tableLoad
+	live string
+	plan rowPlan
+	cut  deltaSide
+	add  deltaSide
+	max  int64
+}
+
+// deltaSide is a table with the rows to go or to come.
+type deltaSide struct {
+	name   string
+	sum    plugins.Digest
+	bytes  int64
+	lines  []byte
+	queued int64 // rows in lines
+}
+
+// prepare finds the rows and loads them beside the live table.
+func (d *delta) prepare(ctx context.Context) error {
+	x, o := d.l.x, d.l.o
+	t := x.a.live.tables[o.artifact()]
+	diff := x.a.diffs[o.artifact()]
+	d.live, d.plan, d.max = qq(o.Schema, o.Name), t.plan(false), deltaMax(d.l.info)
+	d.l.table = t
+	i, _ := slices.BinarySearch(x.schemas, o.Schema)
+	for _, s := range []struct {
+		side *deltaSide
+		kind string
+	}{{&d.cut, "cut"}, {&d.add, "add"}} {
+		schema := deltaSchema(x.run.Epoch, s.kind, i)
+		s.side.name = qq(schema, o.Name)
+		ddl, ok := splitTable(string(o.DDL))
+		if !ok {
+			return errTooMuch
+		}
+		if _, err := x.w.db.ExecContext(ctx, rename(ddl.bare().String(), schema, o.Name)); err != nil {
+			return fmt.Errorf("make %s: %w", s.side.name, err)
+		}
+	}
+	conn, err := x.s.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	to, err := x.w.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	for _, sp := range diff.spans {
+		if err := d.span(ctx, conn, to, sp); err != nil {
+			return err
+		}
+	}
+	for _, s := range []*deltaSide{&d.cut, &d.add} {
+		if err := d.flush(ctx, to, s); err != nil {
+			return err
+		}
+	}
+	// What is there, with what comes, is what shall be there, with what goes.
+	have, want := diff.live, d.l.info.Digest
+	have.Merge(d.add.sum)
+	want.Merge(d.cut.sum)
+	if have != want {
+		return errStale
+	}
+	return nil
+}
+
+// span compares one stretch row by row.
+func (d *delta) span(ctx context.Context, conn, to *sql.Conn, sp span) error {
+	var theirs plugins.RecordReader = noRecords{}
+	if d.l.info.Records > 0 {
+		r, err := d.l.x.r.OpenPieces(ctx, d.l.info.Name, sp.from, sp.to)
+		if err != nil {
+			return err
+		}
+		theirs = r
+	}
+	defer theirs.Close()
+	key, value, err := theirs.Next()
+	var live plugins.Digest
+	step := func(k, v []byte) error {
+		live.Add(k, v)
+		for err == nil && bytes.Compare(key, k) < 0 {
+			if e := d.put(ctx, to, &d.add, key, value); e != nil {
+				return e
+			}
+			key, value, err = theirs.Next()
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		if err != nil || !bytes.Equal(key, k) {
+			return d.put(ctx, to, &d.cut, k, v)
+		}
+		if !bytes.Equal(value, v) {
+			if e := d.put(ctx, to, &d.cut, k, v); e != nil {
+				return e
+			}
+			if e := d.put(ctx, to, &d.add, key, value); e != nil {
+				return e
+			}
+		}
+		key, value, err = theirs.Next()
+		return nil
+	}
+	if sp.live.Records > 0 {
+		where := " WHERE " + sp.lo
+		if sp.hi != "" {
+			where += " AND NOT " + sp.hi
+		}
+		if e := readRows(ctx, conn, d.l.table.planAs(d.live+where, false), step); errors.Is(e, errOrder) {
+			return errStale
+		} else if e != nil {
+			return e
+		}
+	}
+	for ; err == nil; key, value, err = theirs.Next() {
+		if e := d.put(ctx, to, &d.add, key, value); e != nil {
+			return e
+		}
+	}
+	if !errors.Is(err, io.EOF) {
+		return err
+	}
+	if live != sp.live {
+		return errStale
+	}
+	return nil
+}
+
+// noRecords is the artifact of an empty table.
+type noRecords struct{ plugins.RecordReader }
+
+func (noRecords) Next() (key, value []byte, err error) { return nil, nil, io.EOF }
+func (noRecords) Close() error                         { return nil }
+
+func (d *delta) put(ctx context.Context, to *sql.Conn, s *deltaSide, key, value []byte) (err error) {
+	s.sum.Add(key, value)
+	s.bytes += int64(len(key) + len(value))
+	if d.cut.bytes+d.add.bytes > d.max {
+		return errTooMuch
+	}
+	if s.lines, err = appendTSV(s.lines, value, len(d.plan.columns)); err != nil {
+		return err
+	}
+	if s.queued++; len(s.lines) >= deltaBatch {
+		return d.flush(ctx, to, s)
+	}
+	return nil
+}
+
+func (d *delta) flush(ctx context.Context, to *sql.Conn, s *deltaSide) error {
+	if s.queued == 0 {
+		return nil
+	}
+	reader, err := readerName()
+	if err != nil {
+		return err
+	}
+	mysql.RegisterReaderHandler(reader, func() io.Reader { return bytes.NewReader(s.lines) })
+	defer mysql.DeregisterReaderHandler(reader)
+	if _, err := to.ExecContext(ctx, d.plan.loadStatement(reader, s.name)); err != nil {
+		return err
+	}
+	s.lines, s.queued = s.lines[:0], 0
+	return nil
+}
+
+// apply changes the live table in one transaction. fits is false when the
+// table or the server did not do as expected; then nothing has changed.
+func (d *delta) apply(ctx context.Context, conn *sql.Conn) (fits bool, err error) {
+	x, o := d.l.x, d.l.o
+	for _, tr := range x.a.live.sorted() {
+		if tr.Kind == kindTrigger && tr.Schema == o.Schema && tr.Table == o.Name { // comes back in forward
+			if err := x.exec(ctx, tr, "DROP TRIGGER IF EXISTS "+qq(tr.Schema, tr.Name)); err != nil {
+				return false, err
+			}
+		}
+	}
+	if err := x.w.check(ctx, conn); err != nil {
+		return false, err
+	}
+	why := d.transact(ctx, conn)
+	if why == nil {
+		x.rows.Add(d.cut.sum.Records + d.add.sum.Records)
+		x.run.Report(plugins.Status{Phase: "load", Item: d.l.info.Name, Bytes: x.bytes.Add(d.cut.bytes + d.add.bytes), Total: x.total})
+		return true, nil
+	}
+	if ctx.Err() != nil || lost(why) {
+		return false, why
+	}
+	if _, err := conn.ExecContext(ctx, "ROLLBACK"); err != nil {
+		return false, err
+	}
+	if errors.Is(why, plugins.ErrFenced) {
+		return false, why
+	}
+	x.run.Log.Info("changing single rows did not end as expected; the whole table is loaded", "table", o.Schema+"."+o.Name, "why", why)
+	return false, nil
+}
+
+// transact is the transaction; after an error it is to be rolled back.
+func (d *delta) transact(ctx context.Context, conn *sql.Conn) error {
+	var on, keys, columns []string
+	for _, k := range d.plan.key {
+		n := q(k.column.name)
+		keys = append(keys, n)
+		on = append(on, "`d`."+n+"="+d.live+"."+n)
+	}
+	for _, c := range d.plan.columns {
+		columns = append(columns, q(c.name))
+	}
+	fields, key := strings.Join(columns, ","), strings.Join(keys, ",")
+	if _, err := conn.ExecContext(ctx, "START TRANSACTION"); err != nil {
+		return err
+	}
+	for _, s := range []struct {
+		stmt string
+		want int64
+	}{
+		{"DELETE FROM " + d.live + " USING " + d.cut.name + " AS `d` STRAIGHT_JOIN " + d.live + " ON " + strings.Join(on, " AND "), d.cut.sum.Records},
+		{"INSERT INTO " + d.live + " (" + fields + ") SELECT " + fields + " FROM " + d.add.name, d.add.sum.Records},
+	} {
+		if s.want == 0 {
+			continue
+		}
+		res, err := conn.ExecContext(ctx, s.stmt)
+		if err != nil {
+			return err
+		}
+		if n, err := res.RowsAffected(); err != nil || n != s.want {
+			return fmt.Errorf("%d rows changed, want %d: %w", n, s.want, errStale)
+		}
+	}
+	if d.add.sum.Records > 0 {
+		var have plugins.Digest
+		back := d.l.table.planAs(d.live+" WHERE ("+key+") IN (SELECT "+key+" FROM "+d.add.name+")", false)
+		err := readRows(ctx, conn, back, func(k, v []byte) error { have.Add(k, v); return nil })
+		if err != nil {
+			return err
+		}
+		if have != d.add.sum {
+			return fmt.Errorf("the rows put in are not those of the backup: %w", errStale)
+		}
+	}
+	if err := d.l.x.w.check(ctx, conn); err != nil {
+		return err
+	}
+	_, err := conn.ExecContext(ctx, "COMMIT")
+	return err
+}
+
+// bare is the table with only what makes rows what they are and tells them apart.
+func (t createTable) bare() createTable {
+	t, _ = t.cutForeignKeys()
+	t, _ = t.cutKeys()
+	t.elements = slices.DeleteFunc(slices.Clone(t.elements), func(e string) bool {
+		return strings.HasPrefix(e, "FULLTEXT KEY ") || strings.HasPrefix(e, "SPATIAL KEY ")
+	})
+	return t
+}
