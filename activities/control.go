@@ -116,6 +116,9 @@ func (c *Control) Held(ctx context.Context, in workflows.ResolveInput) (workflow
 
 // Mark writes a phase, begun or proven units into the journal.
 func (c *Control) Mark(ctx context.Context, in workflows.MarkInput) error {
+	if err := own(ctx, in.Claim); err != nil {
+		return told(ctx, err)
+	}
 	if in.Phase != "" || in.Safety != "" || len(in.Targets) > 0 {
 		_, err := c.Journal.Update(ctx, in.Claim, func(s *journal.State) error {
 			s.Phase = in.Phase
@@ -139,6 +142,9 @@ func (c *Control) Mark(ctx context.Context, in workflows.MarkInput) error {
 
 // HoldMaintenance keeps the maintenance lease until the workflow drops it.
 func (c *Control) HoldMaintenance(ctx context.Context, in workflows.HoldInput) error {
+	if err := own(ctx, in.Claim); err != nil {
+		return told(ctx, err)
+	}
 	info := activity.GetInfo(ctx)
 	attempt := fmt.Sprintf("%s/%d", info.WorkflowExecution.RunID, info.Attempt)
 	err := beat.Run(ctx, c.Client, beat.For(in.Heartbeat), func() any { return workflows.Beat{Phase: "holding", At: time.Now().UTC()} },
@@ -148,18 +154,27 @@ func (c *Control) HoldMaintenance(ctx context.Context, in workflows.HoldInput) e
 
 // EnterMaintenance turns maintenance on under a living holder.
 func (c *Control) EnterMaintenance(ctx context.Context, in workflows.EnterInput) (workflows.EnterResult, error) {
+	if err := own(ctx, in.Claim); err != nil {
+		return workflows.EnterResult{}, told(ctx, err)
+	}
 	w, err := c.Keeper.EnterMode(ctx, in.Claim, in.Max, in.Tolerant)
 	return workflows.EnterResult{Warning: short(w)}, told(ctx, err)
 }
 
 // ExitMaintenance puts maintenance back as it was.
 func (c *Control) ExitMaintenance(ctx context.Context, claim epoch.Claim) (workflows.LeaveResult, error) {
+	if err := own(ctx, claim); err != nil {
+		return workflows.LeaveResult{}, told(ctx, err)
+	}
 	l, err := c.Keeper.LeaveMode(ctx, claim)
 	return workflows.LeaveResult{Was: l.Was, Held: l.Held, Gap: l.Gap}, told(ctx, err)
 }
 
 // Cleanup removes an incomplete backup, closes the journal, or holds the estate.
 func (c *Control) Cleanup(ctx context.Context, in workflows.CleanupInput) error {
+	if err := own(ctx, in.Claim); err != nil {
+		return told(ctx, err)
+	}
 	if in.Hold != "" {
 		c.Log.Error("the estate is held in maintenance", "epoch", in.Claim.Epoch, "reason", in.Hold)
 		return told(ctx, c.Journal.HoldEstate(ctx, in.Claim, in.Hold))

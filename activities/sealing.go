@@ -60,6 +60,9 @@ func (c *Control) VerifyStored(ctx context.Context, in workflows.VerifyStoredInp
 
 // Seal writes the manifest, the last act of a backup.
 func (c *Control) Seal(ctx context.Context, in workflows.SealInput) (workflows.SealResult, error) {
+	if err := own(ctx, in.Claim); err != nil {
+		return workflows.SealResult{}, told(ctx, err)
+	}
 	if err := c.Journal.Check(in.Claim); err != nil {
 		return workflows.SealResult{}, told(ctx, err)
 	}
