@@ -168,6 +168,9 @@ func (c *Control) EnterMaintenance(ctx context.Context, in workflows.EnterInput)
 		return workflows.EnterResult{}, told(ctx, err)
 	}
 	w, err := c.Keeper.EnterMode(ctx, in.Claim, in.Max, in.Tolerant)
+	if errors.Is(err, plugins.ErrSpace) { // nobody frees space for a run that has not begun
+		err = problem.New(problem.Unhealthy, "look at `cso_backupnrestore -b healthcheck`, free space, and start again", "%v", err)
+	}
 	return workflows.EnterResult{Warning: short(w)}, told(ctx, err)
 }
 

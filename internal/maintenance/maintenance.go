@@ -164,14 +164,18 @@ func (k *Keeper) leave(ctx context.Context, c epoch.Claim, asked bool) (Left, er
 	if !l.Entered {
 		return out, nil
 	}
-	if on, err := k.read(ctx); err == nil && l.Verified && !on.On() {
+	on, unread := k.read(ctx)
+	if unread == nil && l.Verified && !on.On() {
 		out.Gap = true // somebody else turned it off in between
 	}
 	if err := k.hook(ctx, false); err != nil {
 		return out, fmt.Errorf("hook exit_maintenance: %w", err)
 	}
-	if err := k.write(ctx, l.Prior); err != nil {
-		return out, fmt.Errorf("put the maintenance switch back: %w", err)
+	// What is as it was needs no write: a server that refuses writes must not hold an estate that was never changed.
+	if unread != nil || on != l.Prior {
+		if err := k.write(ctx, l.Prior); err != nil {
+			return out, fmt.Errorf("put the maintenance switch back: %w", err)
+		}
 	}
 	_, err = k.Journal.Update(ctx, c, func(s *journal.State) error {
 		s.Lease.Entered = false
