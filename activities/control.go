@@ -38,9 +38,10 @@ type Control struct {
 	Keeper   *maintenance.Keeper
 	Paths    config.Paths
 	Log      *slog.Logger
-	// Attributes: the search attributes exist on this Temporal; set before the first poll.
-	Attributes bool
-	Namespace  string
+	// Greet says whether the search attributes exist on the Temporal that answers now,
+	// after it has made one that was not met before ours: attributes and schedules.
+	Greet     func(context.Context) bool
+	Namespace string
 }
 
 // Survey says what there is: units, VMs, times, and the name of the new backup.
@@ -61,7 +62,7 @@ func (c *Control) Survey(ctx context.Context, in workflows.SurveyInput) (workflo
 		return workflows.Survey{}, told(ctx, err)
 	}
 	s := workflows.Survey{
-		Attributes: c.Attributes, Free: free,
+		Attributes: c.Greet(ctx), Free: free,
 		Backup: manifest.Timestamp(in.Started), Units: units, Reindexable: topology.Reindexable(units, c.Registry), VMs: topology.VMs(units), HasSwitch: e.Switch != nil || len(e.Settings.Hooks.EnterMaintenance) > 0,
 		MaxMaintenance: time.Duration(e.Settings.MaxMaintenance), Parallel: e.Settings.Parallel,
 		Heartbeat: time.Duration(e.Settings.Heartbeat), VMLostAfter: time.Duration(e.Settings.VMLostAfter),
@@ -79,7 +80,7 @@ func (c *Control) Survey(ctx context.Context, in workflows.SurveyInput) (workflo
 // Fence claims the journal for the calling run.
 func (c *Control) Fence(ctx context.Context, in workflows.FenceInput) (workflows.FenceResult, error) {
 	info := activity.GetInfo(ctx)
-	cluster, err := c.cluster(ctx)
+	cluster, err := c.Cluster(ctx)
 	if err != nil {
 		return workflows.FenceResult{}, told(ctx, err)
 	}
@@ -104,8 +105,17 @@ func (c *Control) Held(ctx context.Context, in workflows.ResolveInput) (workflow
 	if err != nil {
 		return workflows.FenceResult{}, told(ctx, err)
 	}
-	if !s.Open() || (s.Hold == nil && !s.Half()) {
+	lost := false // maintenance is on, and the Temporal that could leave it is gone
+	if s.Open() && s.Hold == nil && !s.Half() && s.Lease != nil && s.Lease.Entered {
+		_, err := c.RunClosed(ctx, s.Workflow, s.Claim)
+		lost = errors.Is(err, maintenance.ErrElsewhere)
+	}
+	if !s.Open() || (s.Hold == nil && !s.Half() && !lost) {
 		return workflows.FenceResult{}, told(ctx, problem.New(problem.Failed, "", "nothing is held: there is nothing to resolve"))
+	}
+	if lost && in.Action != workflows.ResolveAccept {
+		return workflows.FenceResult{}, told(ctx, problem.New(problem.Usage, "type `resolve accept --confirm NAME`: it ends maintenance mode",
+			"the %s of %s has written nothing: there is nothing to put back or to finish", s.Operation, s.Backup))
 	}
 	if name, _, _ := strings.Cut(s.Backup, "/"); in.Confirm != s.Backup && in.Confirm != name {
 		return workflows.FenceResult{}, told(ctx, problem.New(problem.Confirm, "type `resolve "+in.Action+" --confirm "+name+"`",
@@ -116,6 +126,9 @@ func (c *Control) Held(ctx context.Context, in workflows.ResolveInput) (workflow
 
 // Mark writes a phase, begun or proven units into the journal.
 func (c *Control) Mark(ctx context.Context, in workflows.MarkInput) error {
+	if err := own(ctx, in.Claim); err != nil {
+		return told(ctx, err)
+	}
 	if in.Phase != "" || in.Safety != "" || len(in.Targets) > 0 {
 		_, err := c.Journal.Update(ctx, in.Claim, func(s *journal.State) error {
 			s.Phase = in.Phase
@@ -139,6 +152,9 @@ func (c *Control) Mark(ctx context.Context, in workflows.MarkInput) error {
 
 // HoldMaintenance keeps the maintenance lease until the workflow drops it.
 func (c *Control) HoldMaintenance(ctx context.Context, in workflows.HoldInput) error {
+	if err := own(ctx, in.Claim); err != nil {
+		return told(ctx, err)
+	}
 	info := activity.GetInfo(ctx)
 	attempt := fmt.Sprintf("%s/%d", info.WorkflowExecution.RunID, info.Attempt)
 	err := beat.Run(ctx, c.Client, beat.For(in.Heartbeat), func() any { return workflows.Beat{Phase: "holding", At: time.Now().UTC()} },
@@ -148,18 +164,30 @@ func (c *Control) HoldMaintenance(ctx context.Context, in workflows.HoldInput) e
 
 // EnterMaintenance turns maintenance on under a living holder.
 func (c *Control) EnterMaintenance(ctx context.Context, in workflows.EnterInput) (workflows.EnterResult, error) {
+	if err := own(ctx, in.Claim); err != nil {
+		return workflows.EnterResult{}, told(ctx, err)
+	}
 	w, err := c.Keeper.EnterMode(ctx, in.Claim, in.Max, in.Tolerant)
+	if errors.Is(err, plugins.ErrSpace) { // nobody frees space for a run that has not begun
+		err = problem.New(problem.Unhealthy, "look at `cso_backupnrestore -b healthcheck`, free space, and start again", "%v", err)
+	}
 	return workflows.EnterResult{Warning: short(w)}, told(ctx, err)
 }
 
 // ExitMaintenance puts maintenance back as it was.
 func (c *Control) ExitMaintenance(ctx context.Context, claim epoch.Claim) (workflows.LeaveResult, error) {
+	if err := own(ctx, claim); err != nil {
+		return workflows.LeaveResult{}, told(ctx, err)
+	}
 	l, err := c.Keeper.LeaveMode(ctx, claim)
 	return workflows.LeaveResult{Was: l.Was, Held: l.Held, Gap: l.Gap}, told(ctx, err)
 }
 
 // Cleanup removes an incomplete backup, closes the journal, or holds the estate.
 func (c *Control) Cleanup(ctx context.Context, in workflows.CleanupInput) error {
+	if err := own(ctx, in.Claim); err != nil {
+		return told(ctx, err)
+	}
 	if in.Hold != "" {
 		c.Log.Error("the estate is held in maintenance", "epoch", in.Claim.Epoch, "reason", in.Hold)
 		return told(ctx, c.Journal.HoldEstate(ctx, in.Claim, in.Hold))
@@ -207,7 +235,8 @@ func (c *Control) Holder(ctx context.Context) (workflows.Progress, error) {
 	return p, told(ctx, v.Get(&p))
 }
 
-func (c *Control) cluster(ctx context.Context) (string, error) {
+// Cluster is the identity of the Temporal that answers.
+func (c *Control) Cluster(ctx context.Context) (string, error) {
 	info, err := c.Client.WorkflowService().GetClusterInfo(ctx, &workflowservice.GetClusterInfoRequest{})
 	if err != nil {
 		return "", fmt.Errorf("which temporal cluster is this: %w", err)
@@ -218,12 +247,12 @@ func (c *Control) cluster(ctx context.Context) (string, error) {
 // RunClosed asks the engine whether a run has ended. On another cluster than
 // the claim's, or without an answer, it cannot tell.
 func (c *Control) RunClosed(ctx context.Context, workflow string, claim epoch.Claim) (bool, error) {
-	id, err := c.cluster(ctx)
+	id, err := c.Cluster(ctx)
 	if err != nil {
 		return false, err
 	}
 	if id != claim.Cluster {
-		return false, fmt.Errorf("the run lives on temporal cluster %s, this is %s: use `resolve` if that one is gone", claim.Cluster, id)
+		return false, fmt.Errorf("%w (%s, this is %s): use `resolve` if that one is gone", maintenance.ErrElsewhere, claim.Cluster, id)
 	}
 	d, err := c.Client.DescribeWorkflowExecution(ctx, workflow, claim.Run)
 	var gone *serviceerror.NotFound

@@ -14,6 +14,7 @@ import (
 	"github.com/csobackup/cso_backupnrestore/internal/beat"
 	"github.com/csobackup/cso_backupnrestore/internal/buildinfo"
 	"github.com/csobackup/cso_backupnrestore/internal/keys"
+	"github.com/csobackup/cso_backupnrestore/internal/maintenance"
 	"github.com/csobackup/cso_backupnrestore/internal/manifest"
 	"github.com/csobackup/cso_backupnrestore/internal/problem"
 	"github.com/csobackup/cso_backupnrestore/internal/schedule"
@@ -60,6 +61,9 @@ func (c *Control) VerifyStored(ctx context.Context, in workflows.VerifyStoredInp
 
 // Seal writes the manifest, the last act of a backup.
 func (c *Control) Seal(ctx context.Context, in workflows.SealInput) (workflows.SealResult, error) {
+	if err := own(ctx, in.Claim); err != nil {
+		return workflows.SealResult{}, told(ctx, err)
+	}
 	if err := c.Journal.Check(in.Claim); err != nil {
 		return workflows.SealResult{}, told(ctx, err)
 	}
@@ -268,6 +272,10 @@ func (c *Control) Notes(ctx context.Context) ([]workflows.VMNote, error) {
 		note(plugins.Red, "journal: %v", err)
 	case s.Hold != nil:
 		note(plugins.Red, "%s of %s is held in maintenance: %s", s.Operation, s.Backup, s.Hold.Reason)
+	case s.Open() && s.Lease != nil && s.Lease.Entered:
+		if _, err := c.RunClosed(ctx, s.Workflow, s.Claim); errors.Is(err, maintenance.ErrElsewhere) {
+			note(plugins.Red, "maintenance is on, entered by a %s of %s that ran on another Temporal: the next operation leaves it, or `resolve accept`", s.Operation, s.Backup)
+		}
 	}
 	c.scheduleNotes(ctx, note)
 	free, err := c.Store.Free()

@@ -20,7 +20,7 @@ import (
 // transfer surrounds work on a unit with all that a long activity owes: the
 // claim in force, no other attempt on the unit, a beat with live progress.
 func (v *VM) transfer(ctx context.Context, in workflows.UnitInput, step string, work func(context.Context, plugins.Run) error) error {
-	if err := v.Guard.Check(in.Claim); err != nil {
+	if err := v.check(ctx, in.Claim); err != nil {
 		return told(ctx, err)
 	}
 	var live live
@@ -40,7 +40,7 @@ func (v *VM) transfer(ctx context.Context, in workflows.UnitInput, step string, 
 		if err != nil {
 			return err
 		}
-		if err := v.Guard.Check(in.Claim); err != nil { // waiting for an older attempt may have taken long
+		if err := v.check(ctx, in.Claim); err != nil { // waiting for an older attempt may have taken long
 			return err
 		}
 		if err = work(actx, run); err != nil && context.Cause(actx) != nil {

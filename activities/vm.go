@@ -54,6 +54,9 @@ func (v *VM) Ping(ctx context.Context) (workflows.PingResult, error) {
 
 // Quiet accepts a claim and returns when no attempt of a lower epoch runs here.
 func (v *VM) Quiet(ctx context.Context, c epoch.Claim) error {
+	if err := own(ctx, c); err != nil {
+		return told(ctx, err)
+	}
 	if err := v.Guard.Raise(c); err != nil {
 		return told(ctx, err)
 	}
@@ -65,7 +68,7 @@ func (v *VM) Quiet(ctx context.Context, c epoch.Claim) error {
 
 // Release lets go of the run's pins and removes its scratch files.
 func (v *VM) Release(ctx context.Context, c epoch.Claim) error {
-	if err := v.Guard.Check(c); err != nil {
+	if err := v.check(ctx, c); err != nil {
 		return told(ctx, err)
 	}
 	if err := v.Pins.Release(ctx, c); err != nil {
@@ -97,7 +100,7 @@ func (v *VM) Health(ctx context.Context, u workflows.Unit) (workflows.UnitHealth
 
 // Hook runs the life-cycle hook of a unit.
 func (v *VM) Hook(ctx context.Context, in workflows.UnitInput) error {
-	if err := v.Guard.Check(in.Claim); err != nil {
+	if err := v.check(ctx, in.Claim); err != nil {
 		return told(ctx, err)
 	}
 	s, err := v.open(ctx, in.Unit)

@@ -61,12 +61,22 @@ func (a *app) status(ctx context.Context) (*outcome, error) {
 			a.out.Paragraph("journal: ", l)
 		}
 	}
+	if l := state.Lease; err == nil && o.Code == "" && state.Open() && state.Hold == nil && l != nil && l.Entered && !running(o) {
+		o.Code, o.Message = problem.Warnings, "maintenance mode is on, and the operation that entered it does not run here: the control worker leaves it within a minute if the operation has ended; if its Temporal is gone, the next operation leaves it, or resolve accept"
+		o.Next = []string{"cso_backupnrestore resolve accept --confirm " + nameOf(state.Backup)}
+	}
 	if state.Hold != nil && !state.Closed && err == nil {
 		name := nameOf(state.Backup)
 		o.Code, o.Message = problem.Held, "the estate is held in maintenance mode until somebody decides"
 		o.Next = []string{"cso_backupnrestore resolve retry --confirm " + name, "cso_backupnrestore resolve rollback --confirm " + name, "cso_backupnrestore resolve accept --confirm " + name}
 	}
 	return o, err
+}
+
+// running says whether a status is that of a running operation.
+func running(o *outcome) bool {
+	v, ok := o.Result.(statusView)
+	return ok && v.Running
 }
 
 // journal reads the journal, without making one.

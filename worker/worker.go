@@ -202,6 +202,8 @@ func (w *Worker) openControl(ctx context.Context) error {
 	}
 	ctl := &activities.Control{Client: c, Registry: w.Registry, Estate: w.estateFor(ctx), Store: w.store, Journal: j, Paths: w.Paths, Log: w.Log, Namespace: namespace}
 	ctl.Keeper = &maintenance.Keeper{Journal: j, Root: w.Paths.Root, RunClosed: ctl.RunClosed, Log: w.Log, Settings: ctl.MaintenanceSettings}
+	g := &greeter{worker: w, client: c, namespace: namespace, cluster: ctl.Cluster}
+	ctl.Greet = g.greet
 	w.control = ctl
 	return nil
 }
@@ -228,14 +230,7 @@ func (w *Worker) startControl(ctx context.Context) error {
 	if err := replayable(ctx, c); err != nil {
 		return err
 	}
-	if err := attributes(ctx, c, namespace); err != nil {
-		w.Log.Warn("the Web UI will show fewer columns", "err", err)
-	} else {
-		w.control.Attributes = true
-	}
-	if err := w.schedules(ctx, c); err != nil {
-		w.Log.Warn("schedules could not be reconciled with their files; this is tried again at the next start", "err", err)
-	}
+	w.control.Greet(ctx)
 	x := worker.New(c, workflows.ControlQueue, w.options(c, false))
 	Workflows(x)
 	control(x, w.control)
@@ -291,6 +286,7 @@ func (w *Worker) reap(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		if w.control != nil {
+			w.control.Greet(ctx)
 			switch did, err := w.control.Keeper.Reap(ctx); {
 			case err != nil:
 				w.Log.Warn("reaper", "err", err)

@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"fmt"
+	"time"
 
 	"go.temporal.io/sdk/workflow"
 
@@ -98,19 +99,25 @@ func HealthCheck(ctx workflow.Context, in HealthInput) (HealthResult, error) {
 	for i, vm := range r.survey.VMs {
 		pings[i] = workflow.ExecuteActivity(onPing(ctx, vm), "Ping")
 	}
+	asked := workflow.Now(ctx)
 	units := choose(r.survey.Units, in.Components)
 	health := make([]workflow.Future, len(units))
 	for i, u := range units {
 		health[i] = workflow.ExecuteActivity(r.onCtl(ctx, u.VM, "health of "+u.String()), "Health", u)
 	}
+	came := arrivals(ctx, pings)
 	for i, f := range pings {
 		v := VMHealth{VM: r.survey.VMs[i], Grade: string(plugins.Green)}
 		var p PingResult
 		if err := f.Get(ctx, &p); err != nil {
 			v.Grade, v.Reasons = string(plugins.Red), []string{"the worker does not answer: " + cause(err)}
 		} else {
-			v.Version, v.Free, v.Skew = p.Version, p.Free, p.Now.Sub(workflow.Now(ctx))
-			if v.Skew.Abs() > maxSkew {
+			at, slow := workflow.Now(ctx), time.Duration(0)
+			if came != nil {
+				at, slow = came[i], came[i].Sub(asked)
+			}
+			v.Version, v.Free, v.Skew = p.Version, p.Free, p.Now.Sub(at)
+			if v.Skew.Abs() > maxSkew+slow {
 				v.Grade, v.Reasons = string(plugins.Amber), []string{"the clock is off by " + v.Skew.String()}
 			}
 		}

@@ -115,17 +115,41 @@ func (r *run) ping(ctx workflow.Context, vms []string) ([]PingResult, error) {
 	for i, vm := range vms {
 		futures[i] = workflow.ExecuteActivity(onPing(ctx, vm), "Ping")
 	}
+	asked := workflow.Now(ctx)
+	came := arrivals(ctx, futures)
 	out := make([]PingResult, len(vms))
 	for i, f := range futures {
 		sent := workflow.Now(ctx)
 		if err := f.Get(ctx, &out[i]); err != nil {
 			return nil, fail(problem.Unreachable, "start it: systemctl start cso-backup-worker", "the worker on %s does not answer", vms[i])
 		}
-		if skew := out[i].Now.Sub(sent).Abs(); skew > maxSkew+workflow.Now(ctx).Sub(sent) {
+		at := workflow.Now(ctx)
+		if came != nil { // each answer has its own time: it may have waited here for another VM's
+			sent, at = asked, came[i]
+		}
+		if skew := out[i].Now.Sub(sent).Abs(); skew > maxSkew+at.Sub(sent) {
 			return nil, fail(problem.Unhealthy, "set the clock of the VM (chrony or ntp)", "the clock of %s is off by %s", vms[i], skew.Round(time.Second))
 		}
 	}
 	return out, nil
+}
+
+// arrivals waits for all answers and notes when each came; nil in a run that began before this was done.
+func arrivals(ctx workflow.Context, futures []workflow.Future) []time.Time {
+	if workflow.GetVersion(ctx, "time-of-each-answer", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return nil
+	}
+	came, wg := make([]time.Time, len(futures)), workflow.NewWaitGroup(ctx)
+	for i, f := range futures {
+		wg.Add(1)
+		workflow.Go(ctx, func(ctx workflow.Context) {
+			defer wg.Done()
+			_ = f.Get(ctx, nil) // its failure is the asker's affair
+			came[i] = workflow.Now(ctx)
+		})
+	}
+	wg.Wait(ctx)
+	return came
 }
 
 // fence claims the journal and waits until no VM runs an attempt of a lower epoch.

@@ -60,8 +60,12 @@ func Run(ctx context.Context, c client.Client, o Options, detail func() any, wor
 	wg.Go(func() { beat(ctx, c, token, o, detail, stop, cancel) })
 	err := work(ctx)
 	close(stop)
-	cancel(nil)
+	if o.Short {
+		cancel(nil)
+	}
 	wg.Wait()
+	await(ctx, c, token, o, detail)
+	cancel(nil)
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(cause, context.Canceled) {
 		if errors.Is(cause, ErrCancelled) {
 			return report(ctx, c, token)
@@ -69,6 +73,22 @@ func Run(ctx context.Context, c client.Client, o Options, detail func() any, wor
 		return fmt.Errorf("%w (%w)", err, cause)
 	}
 	return err
+}
+
+// await beats once more, until the server answers: the SDK gives up telling the
+// result after ten seconds, and a unit that ended while the server hung would
+// be done again when the heartbeat timeout is over.
+func await(ctx context.Context, c client.Client, token []byte, o Options, detail func() any) {
+	for end := time.Now().Add(o.Silence); ctx.Err() == nil && time.Now().Before(end); {
+		err := one(ctx, c, token, o.Timeout, detail())
+		if err == nil || verdict(err) != nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(o.Every / 4):
+		}
+	}
 }
 
 // report tells the server that the attempt has stopped as asked. The SDK

@@ -29,7 +29,8 @@ type Keeper struct {
 	Root    string
 	// Settings reads the estate's settings afresh: they may change while the worker runs.
 	Settings func() (Settings, error)
-	// RunClosed asks the engine named in the claim whether the run has ended; an error means "cannot tell".
+	// RunClosed asks the engine named in the claim whether the run has ended; an error means "cannot tell",
+	// ErrElsewhere that another engine answers than the one the claim names.
 	RunClosed func(ctx context.Context, workflow string, c epoch.Claim) (bool, error)
 	Log       *slog.Logger
 }
@@ -45,6 +46,10 @@ type Settings struct {
 
 // ErrNoHolder: the lease has no living holder, so maintenance is not entered.
 var ErrNoHolder = errors.New("no process holds the maintenance lease yet")
+
+// ErrElsewhere: the run lives on another engine than the one that answers;
+// that one was lost, or is another one's. What this one does not know says nothing.
+var ErrElsewhere = errors.New("the run lives on another temporal cluster")
 
 func (k *Keeper) holderFile() string {
 	return filepath.Join(k.Root, ".cso", "journal", "holder.lock")
@@ -159,14 +164,18 @@ func (k *Keeper) leave(ctx context.Context, c epoch.Claim, asked bool) (Left, er
 	if !l.Entered {
 		return out, nil
 	}
-	if on, err := k.read(ctx); err == nil && l.Verified && !on.On() {
+	on, unread := k.read(ctx)
+	if unread == nil && l.Verified && !on.On() {
 		out.Gap = true // somebody else turned it off in between
 	}
 	if err := k.hook(ctx, false); err != nil {
 		return out, fmt.Errorf("hook exit_maintenance: %w", err)
 	}
-	if err := k.write(ctx, l.Prior); err != nil {
-		return out, fmt.Errorf("put the maintenance switch back: %w", err)
+	// What is as it was needs no write: a server that refuses writes must not hold an estate that was never changed.
+	if unread != nil || on != l.Prior {
+		if err := k.write(ctx, l.Prior); err != nil {
+			return out, fmt.Errorf("put the maintenance switch back: %w", err)
+		}
 	}
 	_, err = k.Journal.Update(ctx, c, func(s *journal.State) error {
 		s.Lease.Entered = false
@@ -350,6 +359,11 @@ func (k *Keeper) Reap(ctx context.Context) (string, error) {
 		return "left maintenance after its deadline", nil
 	}
 	closed, err := k.RunClosed(ctx, s.Workflow, s.Claim)
+	if errors.Is(err, ErrElsewhere) && s.Half() {
+		// Only said, not done: the lease stays, and if the run lives on after all, its end takes the hold back.
+		return fmt.Sprintf("held epoch %d, whose temporal is gone", s.Claim.Epoch),
+			k.Journal.HoldEstate(ctx, s.Claim, "the Temporal that ran it is gone, and data is half written")
+	}
 	if err != nil || !closed {
 		return "", err
 	}

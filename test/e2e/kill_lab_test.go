@@ -187,3 +187,49 @@ func (b *bench) besideLedger(do func()) lab.LedgerCounts {
 	b.check(a.err)
 	return a.n
 }
+
+// notBack lists what is not as it was before a restore that was rolled back.
+// A ZooKeeper node's counter of sequential children can only grow, so one that
+// the restore had raised stays where it is: the plugin declares that.
+func notBack(before, now print) string {
+	next := func(p print) (rest string, counters map[string]int) {
+		var out strings.Builder
+		counters = map[string]int{}
+		for l := range strings.Lines(p.text) {
+			var n int
+			f := strings.Split(strings.TrimSpace(l), "\t")
+			if len(f) == 3 && f[0] == "sequence" {
+				if _, err := fmt.Sscanf(f[2], "next=%d", &n); err == nil {
+					counters[f[1]] = n
+					continue
+				}
+			}
+			if !strings.HasPrefix(l, "fingerprint ") && !strings.HasPrefix(l, "ephemeral\t") {
+				out.WriteString(l)
+			}
+		}
+		return out.String(), counters
+	}
+	oldRest, old := next(before)
+	nowRest, grown := next(now)
+	out := different(oldRest, nowRest)
+	for node, n := range old {
+		if grown[node] < n {
+			out += fmt.Sprintf("\ncounter of %s: %d, it was %d", node, grown[node], n)
+		}
+	}
+	for node := range grown {
+		if _, ok := old[node]; !ok {
+			out += "\ncounter of " + node + " is new"
+		}
+	}
+	return out
+}
+
+// back fails unless the estate is as it was before a restore that was rolled back.
+func (b *bench) back(before print) {
+	b.t.Helper()
+	if d := notBack(before, b.fingerprint()); d != "" {
+		b.t.Fatalf("what was there before is not back (-want +got):\n%s", d)
+	}
+}

@@ -56,6 +56,12 @@ func (v view) lease() bool {
 
 func (v view) left() bool { l := v.journal.Lease; return v.own() && l != nil && !l.Entered && l.Asked }
 
+// saved says whether what is overwritten lies in a safety backup.
+func (v view) saved() bool { return v.lease() && v.journal.Safety != "" }
+
+// entered says whether maintenance was on once.
+func (v view) entered() bool { return v.lease() || v.left() }
+
 // of finds the running steps of some kinds on a VM.
 func (v view) of(vm string, kinds ...string) []step {
 	var out []step
@@ -68,8 +74,8 @@ func (v view) of(vm string, kinds ...string) []step {
 }
 
 // phase is a named part of a run. in gives the steps that make it up and run
-// now, none when the run is elsewhere; near says that it may come next; by is
-// the worker that does these steps.
+// now, none when the run is elsewhere; near says that it may come next, nil that
+// the worker is to stand before the run begins; by is the worker that does these steps.
 type phase struct {
 	op, name, by string
 	near         func(view) bool
@@ -110,13 +116,13 @@ func onlyLast(in func(view) []step) func(view) []step {
 
 // phases of a backup and of a restore, in their order.
 var phases = []phase{
-	{"backup", "preflight", agent, always, when(foreign, dbvm, "Ping")},
+	{"backup", "preflight", agent, nil, when(foreign, dbvm, "Ping")},
 	{"backup", "fence", control, always, when(always, first, "Fence", "Quiet")},
 	{"backup", "enter maintenance", control, view.own, when(view.own, first, "EnterMaintenance")},
 	{"backup", "stability and hooks", agent, view.own, when(view.lease, dbvm, "Health", "Hook")},
 	{"backup", "pin", agent, view.lease, when(view.lease, dbvm, "Pin")},
 	{"backup", "leave maintenance", control, view.lease, when(view.own, first, "ExitMaintenance")},
-	{"backup", "copy", agent, view.lease, when(view.own, dbvm, "Copy")},
+	{"backup", "copy", agent, view.entered, when(view.own, dbvm, "Copy")},
 	{"backup", "verify", control, view.left, when(view.left, first, "VerifyStored")},
 	{"backup", "seal", control, view.left, when(view.left, first, "Seal")},
 	{"backup", "cleanup", control, view.left, when(view.own, first, "Cleanup")},
@@ -131,7 +137,7 @@ var phases = []phase{
 	{"restore", "digests", agent, half, when(half, dbvm, "CompareUnit")},
 	{"restore", "accounts", agent, half, when(half, dbvm, "SwitchAccounts")},
 	{"restore", "secrets", agent, half, onlyLast(when(half, dbvm, "RestoreUnit"))},
-	{"restore", "leave maintenance", control, half, when(view.own, first, "ExitMaintenance")},
+	{"restore", "leave maintenance", control, view.saved, when(view.own, first, "ExitMaintenance")},
 	{"restore", "cleanup", control, view.left, when(view.own, first, "Cleanup")},
 	{"restore", "rollback", agent, half, nil}, // after a cancellation: see rolling
 }
@@ -145,6 +151,9 @@ var errMissed = errors.New("the phase was missed")
 func (b *bench) approach(r *running, p phase, in func(view) []step, slice time.Duration) (view, *process, error) {
 	b.t.Helper()
 	w := b.process(p.by)
+	if p.near == nil {
+		return b.await(r, w, in)
+	}
 	begun := false
 	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); {
 		v, open := b.look()
@@ -166,6 +175,19 @@ func (b *bench) approach(r *running, p phase, in func(view) []step, slice time.D
 	}
 	b.t.Fatalf("two minutes passed before the %s's %s\n%s\n%s", p.op, p.name, r.out.String(), r.err.String())
 	return view{}, nil, nil
+}
+
+// await stops the worker before the run begins, and lets the run come to it.
+func (b *bench) await(r *running, w *process, in func(view) []step) (view, *process, error) {
+	b.t.Helper()
+	w.stop()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end) && !r.over(); time.Sleep(2 * time.Millisecond) {
+		if v, open := b.look(); open && len(in(v)) > 0 {
+			return v, w, nil
+		}
+	}
+	w.thaw()
+	return view{}, nil, errMissed
 }
 
 // struck proves from the history that the steps which were seen had begun

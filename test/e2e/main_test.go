@@ -28,6 +28,7 @@ var (
 // shared is a lab that several tests use one after the other.
 type shared struct {
 	components []string
+	members    int                  // of each cluster; 0: one
 	remote     []string             // on a second VM
 	prepare    func(*lab.Lab) error // once it runs
 	once       sync.Once
@@ -60,7 +61,7 @@ func run(m *testing.M) (code int, err error) {
 		}
 	}
 	defer func() {
-		for _, s := range []*shared{whole, small, two} {
+		for _, s := range []*shared{whole, small, two, trio} {
 			if s.lab != nil {
 				err = errors.Join(err, s.lab.Down(context.Background()))
 			}
@@ -94,7 +95,7 @@ func programs() (string, error) {
 func (s *shared) bench(t *testing.T) *bench {
 	t.Helper()
 	s.once.Do(func() {
-		s.lab, s.err = lab.Start(context.Background(), lab.Options{Components: s.components, Remote: s.remote, Out: os.Stderr})
+		s.lab, s.err = lab.Start(context.Background(), lab.Options{Components: s.components, Remote: s.remote, Members: s.members, Out: os.Stderr})
 		if s.err == nil && s.prepare != nil {
 			s.err = s.prepare(s.lab)
 		}
