@@ -51,6 +51,11 @@ func (s *session) AccountArtifact(name string) bool { return name == accountsNam
 // RestoreAccounts makes the users equal to the backup, password hashes included: through the interface of
 // arangorestore, as no documented one takes a hash.
 func (s *session) RestoreAccounts(ctx context.Context, run plugins.Run, r plugins.ArtifactReader) (plugins.Report, error) {
+	rep, err := s.restoreAccounts(ctx, run, r)
+	return rep, s.finish(ctx, err)
+}
+
+func (s *session) restoreAccounts(ctx context.Context, run plugins.Run, r plugins.ArtifactReader) (plugins.Report, error) {
 	rep := plugins.Report{ServerVersion: s.version.text, Consistency: "all changed accounts in one request, removals after it"}
 	want, err := readSmall(ctx, r, accountsName)
 	if err != nil {
@@ -65,7 +70,7 @@ func (s *session) RestoreAccounts(ctx context.Context, run plugins.Run, r plugin
 	for pass := 0; ; pass++ {
 		n, removed, err := s.switchAccounts(ctx, run, want)
 		if err != nil {
-			return rep, s.verdict(ctx, err)
+			return rep, err
 		}
 		rep.Records, rep.Removed = rep.Records+int64(n), rep.Removed+removed
 		if n+removed > 0 {

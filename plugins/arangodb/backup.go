@@ -241,7 +241,7 @@ func (v *view) identity(ctx context.Context, db string, c *collection, mark stri
 		return hex.EncodeToString(h.Sum(nil)), nil
 	}
 	var t struct{ Hash, Count json.RawMessage }
-	err := v.c.get(ctx, db, "/_api/replication/revisions/tree", map[string]string{"collection": c.name, "batchId": v.batches[""].id}, &t)
+	err := v.c.get(ctx, db, "/_api/replication/revisions/tree", map[string]string{"collection": c.name, "batchId": v.batches[""].id, "onlyPopulated": "true"}, &t)
 	if err == nil && len(t.Hash) > 0 {
 		fmt.Fprintf(h, "%s %s", t.Hash, t.Count)
 		return hex.EncodeToString(h.Sum(nil)), nil

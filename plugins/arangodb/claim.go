@@ -274,6 +274,11 @@ func (s *session) verdict(ctx context.Context, err error) error {
 	return fmt.Errorf("%w: %w", s.holds.fenced(g), err)
 }
 
+// finish gives up the claim at the end of what needed it, so that no account of an attempt stays behind.
+func (s *session) finish(ctx context.Context, err error) error {
+	return errors.Join(s.verdict(ctx, err), s.release())
+}
+
 // mine says whether the attempt still holds the server, for requests that must be sent under another account.
 func (s *session) mine(ctx context.Context) error {
 	g, err := s.guard(ctx, s.c)

@@ -73,15 +73,15 @@ func (s *session) difference(ctx context.Context, run plugins.Run, r plugins.Art
 		return nil, nil, nil, err
 	}
 	d := &delta{by: map[string]map[string]*names{}, unread: map[string]bool{}}
+	if err := s.compareAccounts(ctx, v, live, r, d); err != nil || run.AccountsOnly {
+		return d, live, want, err
+	}
 	for _, it := range s.differ(live, want) {
 		name := it.kind + " " + it.name
 		if it.kind == "database" {
 			name = it.db
 		}
 		d.add(it.artifact(), it.how, name, len(it.want))
-	}
-	if err := s.compareAccounts(ctx, v, live, r, d); err != nil {
-		return nil, nil, nil, err
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(1, run.Parallel))

@@ -98,7 +98,7 @@ func (s *session) content(ctx context.Context, g grader, failed map[string]bool)
 		if err := s.c.get(ctx, db, "/_api/collection", nil, &list); err != nil {
 			return err
 		}
-		e, ctx := errgroup.WithContext(ctx)
+		e, ectx := errgroup.WithContext(ctx)
 		e.SetLimit(8)
 		sizes := make([]int64, len(list.Result))
 		for i, c := range list.Result {
@@ -112,7 +112,7 @@ func (s *session) content(ctx context.Context, g grader, failed map[string]bool)
 				break
 			}
 			e.Go(func() (err error) {
-				sizes[i], err = s.size(ctx, db, c.Name)
+				sizes[i], err = s.size(ectx, db, c.Name)
 				return err
 			})
 		}

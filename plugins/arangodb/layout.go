@@ -173,7 +173,7 @@ func (d *database) addCollection(params json.RawMessage, indexes []json.RawMessa
 		return err
 	}
 	c := &collection{name: o.str("name"), id: o.str("id"), params: o, indexes: map[string][]byte{}, ids: map[string]string{}, shards: map[string][]string{}}
-	if o.flag("deleted") || hiddenSmart(c.name) {
+	if o.flag("deleted") || hiddenSmart(c.name) || d.name == systemDB && c.name == guardCollection {
 		return nil
 	}
 	if g := o.str("globallyUniqueId"); g != "" {

@@ -35,8 +35,9 @@ const defaultTimeout = 2 * time.Minute
 // password_env; jwt_secret_file or jwt_secret_env (the server's JWT secret: the
 // session is then the super user); ca_file, cert_file, key_file; timeout (how long a
 // server may be silent, default 2m); dump (`parallel`: read by the interface for
-// parallel dumps of version 3.12 where the server has it); native (`yes`: restore
-// through the undocumented interface of arangorestore).
+// parallel dumps of version 3.12 where the server has it); native (`yes`: write
+// documents through the undocumented interface of arangorestore); read_only (`no`: do not make a cluster
+// read-only for the moment of a pin, which then is no consistency point).
 type Plugin struct {
 	root string // where Discover looks for the standard places; empty: /
 }

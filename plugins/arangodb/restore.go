@@ -30,11 +30,12 @@ type applier struct {
 
 	mu      sync.Mutex
 	rep     plugins.Report
-	touched map[string]bool   // artifacts
-	removed map[string]bool   // definitions that appeared later
-	seen    map[string]string // what differed in the pass before, and how it was
-	found   map[string]string // the same of this pass
-	trouble string            // a write that somebody else spoiled
+	touched map[string]bool           // artifacts
+	removed map[string]bool           // definitions that appeared later
+	seen    map[string]string         // what differed in the pass before, and how it was
+	found   map[string]string         // the same of this pass
+	trouble string                    // a write that somebody else spoiled
+	told    map[string]plugins.Digest // what the safety backup has seen, by artifact; nil after the first pass
 }
 
 // Restore makes the live data equal to the backup, accounts apart. What is equal is not touched; the
@@ -46,7 +47,7 @@ func (s *session) Restore(ctx context.Context, run plugins.Run, r plugins.Artifa
 	a.rep.Artifacts, a.rep.Removed = len(a.touched), len(a.removed)
 	a.rep.Unchanged = max(0, len(r.Artifacts())-2-len(a.touched)) // generators and accounts apart
 	a.rep.Bytes = a.bytes.Load()
-	return a.rep, s.verdict(ctx, err)
+	return a.rep, s.finish(ctx, err)
 }
 
 func (a *applier) all(ctx context.Context) (err error) {
@@ -56,6 +57,12 @@ func (a *applier) all(ctx context.Context) (err error) {
 	a.same = a.want.mode == a.s.mode()
 	if err := a.s.claim(ctx, a.run); err != nil {
 		return err
+	}
+	if a.run.Live != nil {
+		a.told = map[string]plugins.Digest{}
+		for _, x := range a.run.Live.Artifacts() {
+			a.told[x.Name] = x.Digest
+		}
 	}
 	dirty := map[string]bool(nil) // nil: all
 	for pass := 0; ; pass++ {
@@ -71,7 +78,10 @@ func (a *applier) all(ctx context.Context) (err error) {
 			a.rep.Warnings = append(a.rep.Warnings, "somebody else kept writing during the restore: "+a.trouble+": stop the applications and restore again")
 			return remember(a.run)
 		}
-		a.seen, dirty = a.found, touched
+		a.seen, dirty, a.told = a.found, touched, nil
+		if touched[databasesName] { // what the server makes by itself in a new database is read again
+			dirty = nil
+		}
 	}
 }
 
