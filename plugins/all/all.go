@@ -3,6 +3,7 @@ package all
 
 import (
 	"github.com/csobackup/cso_backupnrestore/plugins"
+	"github.com/csobackup/cso_backupnrestore/plugins/arangodb"
 	"github.com/csobackup/cso_backupnrestore/plugins/cassandra"
 	"github.com/csobackup/cso_backupnrestore/plugins/certificates"
 	"github.com/csobackup/cso_backupnrestore/plugins/elasticsearch"
@@ -19,6 +20,7 @@ func Registry() (*plugins.Registry, error) {
 		etcd.New(),
 		zookeeper.New(),
 		cassandra.New(),
+		arangodb.New(),
 		elasticsearch.New(),
 		secrets.New(),
 		certificates.New(),

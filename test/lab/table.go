@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"github.com/csobackup/cso_backupnrestore/test/lab/arangodb"
 	"github.com/csobackup/cso_backupnrestore/test/lab/cassandra"
 	"github.com/csobackup/cso_backupnrestore/test/lab/elasticsearch"
 	"github.com/csobackup/cso_backupnrestore/test/lab/engine"
@@ -28,6 +29,7 @@ func engines(versions map[string]string) map[string]entry {
 		"zookeeper":     {engine: zookeeper.New(), cluster: true, process: true},
 		"cassandra":     {engine: cassandra.New(versions["cassandra"]), cluster: true, process: true},
 		"elasticsearch": {engine: elasticsearch.New(versions["elasticsearch"]), cluster: true, process: true},
+		"arangodb":      {engine: arangodb.New(versions["arangodb"]), process: true}, // simulated
 		"secrets":       {engine: files.New("secrets"), perVM: true},
 		"certificates":  {engine: files.New("certificates"), perVM: true},
 	}
@@ -35,5 +37,5 @@ func engines(versions map[string]string) map[string]entry {
 
 // DefaultComponents are what a lab gets when none are named, in start order.
 func DefaultComponents() []string {
-	return []string{"mariadb", "etcd", "zookeeper", "secrets", "certificates"}
+	return []string{"mariadb", "etcd", "zookeeper", "arangodb", "secrets", "certificates"}
 }
