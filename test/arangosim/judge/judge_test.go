@@ -7,13 +7,18 @@ import (
 )
 
 // TestVendorSuiteSimulated runs the vendor's driver tests, without the slow
-// ones, against the simulator: each that passed before must pass.
+// ones, against the simulator as the newest version and as the one that "3.12"
+// stands for: each test that passed before must pass.
 func TestVendorSuiteSimulated(t *testing.T) {
-	var out strings.Builder
-	err := judge(t.Context(), &out, "../suite", t.TempDir(), true, "")
-	t.Log("\n" + out.String())
-	if err != nil {
-		t.Fatal(err)
+	for _, version := range []string{mainVersion, "3.12"} {
+		t.Run(version, func(t *testing.T) {
+			var out strings.Builder
+			err := judge(t.Context(), &out, "../suite", t.TempDir(), version, true, "")
+			t.Log("\n" + out.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+		})
 	}
 }
 

@@ -4,7 +4,7 @@
 // of its leaves (subtests without subtests) passed: a skipped leaf counts as
 // failed, unless the suite skips it for the mode and it passed in the other one.
 //
-//	go run ./test/arangosim/judge [-part] [-only REGEXP] [-log DIR]
+//	go run ./test/arangosim/judge [-part] [-only REGEXP] [-version V] [-log DIR]
 //
 // It exits 1 when a test fails that tests.txt does not call a miss.
 package main
@@ -21,6 +21,9 @@ import (
 	"syscall"
 )
 
+// mainVersion is the one that all 128 tests are asked of.
+const mainVersion = "3.12.10"
+
 // goal is how many of the 128 tests must pass.
 const goal = 122
 
@@ -28,10 +31,11 @@ func main() {
 	part := flag.Bool("part", false, "leave out the tests called slow")
 	only := flag.String("only", "", "run the tests whose name matches")
 	log := flag.String("log", "", "directory to keep the suite's own output in")
+	version := flag.String("version", mainVersion, "version to simulate")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if err := judge(ctx, os.Stdout, "test/arangosim/suite", *log, *part, *only); err != nil {
+	if err := judge(ctx, os.Stdout, "test/arangosim/suite", *log, *version, *part, *only); err != nil {
 		if !errors.Is(err, errUnexpected) { // the report has said so, its numbers stay last
 			fmt.Fprintln(os.Stderr, "judge:", err)
 		}
@@ -42,7 +46,7 @@ func main() {
 // judge runs the chosen tests and writes the verdicts, the three numbers last.
 // suite is the nested module's directory, log where the suite's output goes
 // (none: nowhere).
-func judge(ctx context.Context, out io.Writer, suite, log string, part bool, only string) error {
+func judge(ctx context.Context, out io.Writer, suite, log, version string, part bool, only string) error {
 	name, err := regexp.Compile(only)
 	if err != nil {
 		return fmt.Errorf("the pattern of names: %w", err)
@@ -53,7 +57,7 @@ func judge(ctx context.Context, out io.Writer, suite, log string, part bool, onl
 	}
 	var chosen []test
 	for _, t := range tests {
-		if !(part && t.slow) && name.MatchString(t.name) {
+		if !(part && t.slow) && (t.only == "" || t.only == version) && name.MatchString(t.name) {
 			chosen = append(chosen, t)
 		}
 	}
@@ -62,7 +66,7 @@ func judge(ctx context.Context, out io.Writer, suite, log string, part bool, onl
 		return fmt.Errorf("make a directory: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	s := session{dir: dir, log: log}
+	s := session{dir: dir, log: log, version: version}
 	if err := s.build(ctx, suite); err != nil {
 		return err
 	}

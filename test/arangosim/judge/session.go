@@ -19,8 +19,9 @@ const password = "simulated"
 
 // session holds one build of the suite.
 type session struct {
-	dir string // scratch: the binary, the simulators' files
-	log string // where the suite's output is kept, empty for nowhere
+	dir     string // scratch: the binary, the simulators' files
+	log     string // where the suite's output is kept, empty for nowhere
+	version string // to simulate
 }
 
 func (s session) binary() string { return filepath.Join(s.dir, "suite.test") }
@@ -59,7 +60,7 @@ func (s session) run(ctx context.Context, tests []test) (map[string]map[string]s
 }
 
 func (s session) runMode(ctx context.Context, mode string, names []string) (string, error) {
-	sim, err := server.Start(server.Config{Dir: filepath.Join(s.dir, mode), Mode: mode, License: "enterprise", Auth: true, Password: password})
+	sim, err := server.Start(server.Config{Dir: filepath.Join(s.dir, mode), Mode: mode, Version: s.version, License: "enterprise", Auth: true, Password: password})
 	if err != nil {
 		return "", fmt.Errorf("start the simulator: %w", err)
 	}

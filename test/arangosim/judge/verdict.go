@@ -19,6 +19,7 @@ type test struct {
 	name  string
 	modes []string // "single", "cluster"
 	slow  bool
+	only  string // the version that it is asked of, empty for all
 	miss  string // why it does not pass
 }
 
@@ -41,6 +42,9 @@ func listed() ([]test, error) {
 		}
 		if t.slow = len(f) > 2 && f[2] == "slow"; t.slow {
 			f = slices.Delete(f, 2, 3)
+		}
+		if len(f) > 2 && strings.HasPrefix(f[2], "only:") {
+			t.only = strings.TrimPrefix(f[2], "only:")
 		}
 		if len(f) > 3 && f[2] == "miss:" {
 			t.miss = strings.Join(f[3:], " ")

@@ -179,8 +179,12 @@ func (r *request) allowed(db, collection string, level access) error {
 
 // level is the effective right of a user: "none", "ro" or "rw". A right on *
 // stands for databases and collections without one of their own; users with
-// rw on _system administer the server; nobody but the server sees _users in it.
+// rw on _system administer the server; nobody but the server sees _users in it
+// (auth::User::collectionAuthLevel).
 func (s *Server) level(user, db, collection string) string {
+	if db == store.SystemDatabase && collection == "_users" {
+		return "none"
+	}
 	grants := s.account(user).Object("databases")
 	if grants == nil {
 		return "none"

@@ -320,6 +320,16 @@ func explain(r *request) error {
 			return &aql.BindError{Message: "no value specified for declared bind parameter '" + b + "'"}
 		}
 	}
-	return r.ok(200, value.New("plan", value.New("nodes", []any{}, "rules", []any{}, "collections", []any{}, "variables", []any{},
+	nodes, rules := []any{}, []any{}
+	err = r.view(func(tx *store.Tx, d *store.Database) error {
+		if usesVectorIndex(tx, d, o.String("query")) {
+			nodes, rules = append(nodes, value.New("type", "EnumerateNearVectorNode")), append(rules, "use-vector-index")
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return r.ok(200, value.New("plan", value.New("nodes", nodes, "rules", rules, "collections", []any{}, "variables", []any{},
 		"estimatedCost", 1, "estimatedNrItems", 1), "warnings", []any{}, "stats", &value.Object{}, "cacheable", true))
 }

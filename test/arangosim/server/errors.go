@@ -72,6 +72,7 @@ var known = map[int]struct {
 	1582: {404, "user function not found"},
 	1591: {404, "query id not found"},
 	1600: {404, "cursor not found"},
+	1620: {400, "schema validation failed"},
 	1652: {409, "transaction already committed or aborted"},
 	1655: {404, "transaction not found"},
 	1702: {409, "duplicate user"},

@@ -18,14 +18,6 @@ func permissions(level string) *value.Object {
 	return value.New("undefined", true)
 }
 
-// effective is the right that the API shows for a database or collection.
-func (r *request) effective(user, db, collection string) string {
-	if db == store.SystemDatabase && collection == "_users" {
-		return "none"
-	}
-	return r.level(user, db, collection)
-}
-
 // listGrants shows the rights on every database; full=true those on collections too.
 func listGrants(r *request) error {
 	if err := r.self(); err != nil {
@@ -83,7 +75,7 @@ func getGrant(r *request) error {
 	if r.account(r.vars["u"]) == nil {
 		return fail(1703)
 	}
-	return r.result(200, r.effective(r.vars["u"], r.vars["db"], r.vars["c"]))
+	return r.result(200, r.level(r.vars["u"], r.vars["db"], r.vars["c"]))
 }
 
 func setGrant(r *request) error {

@@ -50,7 +50,7 @@ func (s *Server) indexDefinition(tx *store.Tx, c *store.Collection, o *value.Obj
 		if !s.atLeast(3, 12, 4) {
 			return nil, fail(10, "invalid index type")
 		}
-		return s.vectorDefinition(tx, c, o, def)
+		return s.vectorDefinition(c, tx, o, def)
 	default:
 		return nil, fail(10, "invalid index type")
 	}
@@ -73,33 +73,6 @@ func (s *Server) multidimensional(kind string, o, def *value.Object) error {
 	}
 	def.Set("selectivityEstimate", 1)
 	return nil
-}
-
-// vectorDefinition: a vector index needs documents to train on.
-func (s *Server) vectorDefinition(tx *store.Tx, c *store.Collection, o, def *value.Object) (*value.Object, error) {
-	params := o.Object("params")
-	if params == nil || len(o.Array("fields")) != 1 {
-		return nil, fail(10, "vector indexes need one field and params")
-	}
-	metric := params.String("metric")
-	if metric != "cosine" && metric != "l2" && metric != "innerProduct" || params.Int("dimension", 0) < 1 || params.Int("nLists", 0) < 1 {
-		return nil, fail(10, "vector indexes need params metric, dimension and nLists")
-	}
-	if tx.Total(c) == 0 && !o.Bool("sparse", false) {
-		return nil, fail(10, "vector index: no documents to train on").withCode(500)
-	}
-	out := value.New("dimension", params.Int("dimension", 0), "metric", metric, "nLists", params.Get("nLists"),
-		"trainingIterations", defaultTo(params.Get("trainingIterations"), int64(25)), "defaultNProbe", defaultTo(params.Get("defaultNProbe"), int64(1)))
-	if f := params.String("factory"); f != "" {
-		out.Set("factory", f)
-	}
-	def.Set("params", out)
-	if s.atLeast(3, 12, 7) {
-		if stored := o.Array("storedValues"); len(stored) > 0 {
-			def.Set("storedValues", stored)
-		}
-	}
-	return def, nil
 }
 
 var defaultFeatures = []string{"frequency", "norm"}
@@ -131,7 +104,7 @@ func (s *Server) invertedDefinition(_ *store.Tx, _ *store.Collection, o *value.O
 	def := value.New("analyzer", analyzer, "cleanupIntervalStep", defaultTo(o.Get("cleanupIntervalStep"), int64(2)),
 		"commitIntervalMsec", defaultTo(o.Get("commitIntervalMsec"), int64(1000)),
 		"consolidationIntervalMsec", defaultTo(o.Get("consolidationIntervalMsec"), int64(1000)),
-		"consolidationPolicy", consolidation(o.Object("consolidationPolicy")),
+		"consolidationPolicy", s.consolidation(o.Object("consolidationPolicy")),
 		"features", features, "fields", fields, "id", "", "name", o.String("name"),
 		"includeAllFields", o.Bool("includeAllFields", false), "trackListPositions", o.Bool("trackListPositions", false),
 		"searchField", o.Bool("searchField", false), "sparse", true, "type", "inverted", "unique", false, "version", 1,
@@ -175,13 +148,6 @@ func invertedField(f any) (any, error) {
 		return out, nil
 	}
 	return nil, fail(10, "inverted index: malformed field")
-}
-
-func consolidation(o *value.Object) *value.Object {
-	if o != nil && len(o.Members) > 0 {
-		return o
-	}
-	return value.New("type", "tier", "segmentsBytesFloor", 2097152, "segmentsBytesMax", int64(5368709120), "segmentsMax", 10, "segmentsMin", 1, "minScore", 0)
 }
 
 // storedValues: a list of attributes or of objects, shown as objects.

@@ -17,9 +17,10 @@ func edgeIndex(_ string) *value.Object {
 }
 
 // shown is an index as the API answers it: its id carries the collection's name.
-func shown(c *store.Collection, i *value.Object) *value.Object {
-	out := i.Clone()
-	return out.Set("id", c.Name()+"/"+i.String("id"))
+func (r *request) shown(tx *store.Tx, c *store.Collection, i *value.Object) *value.Object {
+	out := i.Clone().Set("id", c.Name()+"/"+i.String("id"))
+	r.training(tx, c, i, out, r.flag("withHidden", false))
+	return out
 }
 
 func isHidden(i *value.Object) bool { return i.String("type") == "arangosearch" }
@@ -36,7 +37,7 @@ func listIndexes(r *request) error {
 			if isHidden(i) && !r.flag("withHidden", false) {
 				continue
 			}
-			o := shown(c, i)
+			o := r.shown(tx, c, i)
 			list = append(list, o)
 			byID.Set(o.String("id"), o)
 		}
@@ -63,7 +64,7 @@ func getIndex(r *request) error {
 		if err != nil {
 			return err
 		}
-		return r.ok(200, shown(c, i))
+		return r.ok(200, r.shown(tx, c, i))
 	})
 }
 
@@ -115,7 +116,7 @@ func createIndex(r *request) error {
 		if i, created, err = r.ensureIndex(tx, c, o); err != nil {
 			return err
 		}
-		out = shown(c, i)
+		out = r.shown(tx, c, i)
 		return nil
 	})
 	if err != nil {

@@ -26,7 +26,8 @@ type parallelDump struct {
 	ended    bool
 }
 
-type dumpShard struct{ shard, collection string }
+// dumpShard is a shard under the name that the answer carries: on a single server the collection's own.
+type dumpShard struct{ shard, collection, shown string }
 
 type dumpBatch struct {
 	shard string
@@ -49,7 +50,7 @@ func (p *parallelDump) batch(id uint64) *dumpBatch {
 	}
 	for len(p.shards) > 0 {
 		s := p.shards[0]
-		b := &dumpBatch{shard: s.shard}
+		b := &dumpBatch{shard: s.shown}
 		more := false
 		p.snapshot.Scan(s.shard, p.next, func(rev uint64, doc []byte) bool {
 			if len(b.body) >= p.size {
@@ -85,7 +86,7 @@ func startDump(r *request) error {
 		if err != nil {
 			return fail(1203, "shard or collection %s not found", name)
 		}
-		p.shards = append(p.shards, dumpShard{shard, c.Name()})
+		p.shards = append(p.shards, dumpShard{shard, c.Name(), name})
 	}
 	if !o.Has("shards") {
 		return fail(10, "invalid 'shards' value in request")

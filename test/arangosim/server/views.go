@@ -178,6 +178,7 @@ func (s *Server) immutable(v, o *value.Object) error {
 	return nil
 }
 
+// consolidation is the policy given, or the default of the version.
 func (s *Server) consolidation(o *value.Object) *value.Object {
 	if o != nil && len(o.Members) > 0 {
 		if o.String("type") == "bytes_accum" {
@@ -188,7 +189,7 @@ func (s *Server) consolidation(o *value.Object) *value.Object {
 	if s.atLeast(3, 12, 7) {
 		return value.New("type", "tier", "segmentsBytesMax", int64(8589934592), "maxSkewThreshold", 0.4, "minDeletionRatio", 0.5)
 	}
-	return consolidation(nil)
+	return value.New("type", "tier", "segmentsBytesFloor", 2097152, "segmentsBytesMax", int64(5368709120), "segmentsMax", 10, "segmentsMin", 1, "minScore", 0)
 }
 
 // link fills in a link's defaults; a false cache is not shown.

@@ -254,6 +254,9 @@ func (w *writer) insert(doc *value.Object) (*value.Object, error) {
 	if err := w.compute(stored, "insert"); err != nil {
 		return nil, err
 	}
+	if err := validate(w.c, stored, nil); err != nil {
+		return nil, err
+	}
 	if err := w.tx.Put(w.c, stored, false); err != nil {
 		return nil, err
 	}
@@ -321,6 +324,9 @@ func (w *writer) change(key string, doc *value.Object, update bool) (*value.Obje
 		return nil, err
 	}
 	if err := w.compute(stored, when); err != nil {
+		return nil, err
+	}
+	if err := validate(w.c, stored, old); err != nil {
 		return nil, err
 	}
 	if err := w.tx.Put(w.c, stored, true); err != nil {
