@@ -149,6 +149,37 @@ func (c *Control) OpenBackup(ctx context.Context, in workflows.OpenInput) (workf
 	return out, told(ctx, err)
 }
 
+// spread says where a unit of the backup is restored. A database with a unit on each node is restored on the
+// nodes that the estate has now, whatever nodes the backup knows: their plugins share out the data.
+func spread(out *workflows.OpenResult, r *plugins.Registry, unit workflows.Unit, t plugins.Target) {
+	add := func(list *[]workflows.Unit, member, vm string) {
+		u := workflows.Unit{Component: unit.Component, Instance: unit.Instance, Member: member, VM: vm}
+		if !slices.Contains(*list, u) {
+			*list = append(*list, u)
+		}
+	}
+	known, _ := plugins.Lookup(unit.Component)
+	p, err := r.Get(unit.Component)
+	if err == nil && known.Database && p.Info().Scope == plugins.ScopeNode {
+		for _, m := range t.Members {
+			add(&out.Units, m.Name, m.VM)
+		}
+		return
+	}
+	vm := t.Members[0].VM
+	for _, m := range t.Members {
+		if m.Name == unit.Member {
+			vm = m.VM
+		}
+	}
+	add(&out.Units, unit.Member, vm)
+	if unit.Member == workflows.ClusterMember {
+		for _, m := range t.Members {
+			add(&out.Members, m.Name, m.VM)
+		}
+	}
+}
+
 func (c *Control) openBackup(in workflows.OpenInput) (workflows.OpenResult, error) {
 	var out workflows.OpenResult
 	ref, err := manifest.ParseRef(in.Backup)
@@ -191,18 +222,7 @@ func (c *Control) openBackup(in workflows.OpenInput) (workflows.OpenResult, erro
 		if err != nil {
 			return out, fmt.Errorf("the backup holds %s: %w", unit, err)
 		}
-		unit.VM = t.Members[0].VM
-		for _, mem := range t.Members {
-			if mem.Name == u.Member {
-				unit.VM = mem.VM
-			}
-		}
-		out.Units = append(out.Units, unit)
-		if unit.Member == workflows.ClusterMember {
-			for _, mem := range t.Members {
-				out.Members = append(out.Members, workflows.Unit{Component: u.Component, Instance: u.Instance, Member: mem.Name, VM: mem.VM})
-			}
-		}
+		spread(&out, c.Registry, unit, t)
 		for _, w := range u.Inexact {
 			out.Inexact = append(out.Inexact, unit.String()+": "+w.What) // why: the manifest says, `info` shows it
 		}

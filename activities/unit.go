@@ -40,8 +40,8 @@ func (v *VM) source(ctx context.Context, in workflows.UnitInput) (*origin, error
 	return &origin{options: store.UnitOptions{Redo: true, Log: v.Log}, run: s.Backup, close: s.Close}, nil
 }
 
-// stored opens what the backup holds of a unit.
-func (v *VM) stored(ctx context.Context, in workflows.UnitInput) (*store.UnitReader, error) {
+// stored opens what the backup holds of a unit, with the way to the other members of its instance.
+func (v *VM) stored(ctx context.Context, in workflows.UnitInput) (*store.InstanceReader, error) {
 	ref, err := manifest.ParseRef(in.Backup)
 	if err != nil {
 		return nil, err
@@ -50,7 +50,7 @@ func (v *VM) stored(ctx context.Context, in workflows.UnitInput) (*store.UnitRea
 	if err != nil {
 		return nil, err
 	}
-	return v.Store.OpenUnit(ctx, ref, unitID(in.Unit), k)
+	return v.Store.OpenInstance(ctx, ref, unitID(in.Unit), k)
 }
 
 // PlanUnit says what a restore would do to a unit, without touching it.

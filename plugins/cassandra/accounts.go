@@ -363,7 +363,11 @@ func (s *session) RestoreAccounts(ctx context.Context, run plugins.Run, r plugin
 	if err != nil {
 		return rep, fmt.Errorf("restore accounts: %w", err)
 	}
-	want, live, err := s.accountDifference(ctx, r)
+	src, err := s.sources(ctx, r)
+	if err != nil {
+		return rep, fmt.Errorf("restore accounts: %w", err)
+	}
+	want, live, err := s.accountDifference(ctx, src.accounts())
 	if err != nil {
 		return rep, fmt.Errorf("restore accounts: %w", err)
 	}

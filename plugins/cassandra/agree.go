@@ -3,6 +3,7 @@ package cassandra
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -55,26 +56,63 @@ func (s *session) claim(ctx context.Context, run plugins.Run) (*claim, error) {
 	}
 	c := &claim{s, run}
 	for {
-		var now int64
-		var by string
-		done, err := s.c.Query(`INSERT INTO `+ownKeyspace+`.claim (name, epoch, attempt) VALUES ('restore', ?, ?) IF NOT EXISTS`, int64(run.Epoch), run.Attempt).
-			Consistency(ownWrite).SerialConsistency(ownSerial).WithContext(ctx).ScanCAS(nil, &by, &now)
+		now, err := c.holder(ctx, gocql.All)
 		if err != nil {
-			return nil, s.cfg.wrap(ctx, "claim the cluster", err)
+			return nil, err
 		}
 		switch {
-		case done || now == int64(run.Epoch):
+		case now == int64(run.Epoch):
 			return c, nil
 		case now > int64(run.Epoch):
 			return nil, c.fenced(now)
 		}
-		done, err = s.c.Query(`UPDATE `+ownKeyspace+`.claim SET epoch = ?, attempt = ? WHERE name = 'restore' IF epoch = ?`, int64(run.Epoch), run.Attempt, now).
-			Consistency(ownWrite).SerialConsistency(ownSerial).WithContext(ctx).ScanCAS(&now)
-		if err != nil {
-			return nil, s.cfg.wrap(ctx, "claim the cluster", err)
+		if err := c.take(ctx, now); err != nil {
+			return nil, err
 		}
-		if done {
-			return c, nil
+	}
+}
+
+// take moves the claim from one epoch to the run's, if nobody else has moved it; 0: there is none yet.
+// A ballot that timed out may have been taken or not: the next look tells.
+func (c *claim) take(ctx context.Context, from int64) error {
+	var q *gocql.Query
+	if from == 0 {
+		q = c.s.c.Query(`INSERT INTO `+ownKeyspace+`.claim (name, epoch, attempt) VALUES ('restore', ?, ?) IF NOT EXISTS`, int64(c.run.Epoch), c.run.Attempt)
+	} else {
+		q = c.s.c.Query(`UPDATE `+ownKeyspace+`.claim SET epoch = ?, attempt = ? WHERE name = 'restore' IF epoch = ?`, int64(c.run.Epoch), c.run.Attempt, from)
+	}
+	return c.s.again(ctx, "claim the cluster", func() error {
+		_, err := q.Consistency(ownWrite).SerialConsistency(ownSerial).WithContext(ctx).MapScanCAS(map[string]any{})
+		return err
+	})
+}
+
+// holder reads which epoch has claimed the cluster, 0 when none has. A claim counts once it was read from all
+// nodes, which mends those that had missed it, so that a read from most of them cannot miss it afterwards.
+func (c *claim) holder(ctx context.Context, level gocql.Consistency) (now int64, err error) {
+	err = c.s.again(ctx, "check the claim", func() error {
+		err := c.s.c.Query(`SELECT epoch FROM ` + ownKeyspace + `.claim WHERE name = 'restore'`).Consistency(level).WithContext(ctx).Scan(&now)
+		if errors.Is(err, gocql.ErrNotFound) {
+			return nil
+		}
+		return err
+	})
+	return now, err
+}
+
+// tries is how often a statement on the product's own tables is made before its time-out counts: ballots
+// of several nodes at once outvote each other.
+const tries = 5
+
+// again repeats a statement that may be repeated while nodes do not answer in time.
+func (s *session) again(ctx context.Context, what string, do func() error) error {
+	for try := 1; ; try++ {
+		err := s.cfg.wrap(ctx, what, do())
+		if err == nil || try == tries || !errors.Is(err, plugins.ErrUnavailable) || ctx.Err() != nil {
+			return err
+		}
+		if err := pause(ctx, time.Duration(try)*200*time.Millisecond); err != nil {
+			return err
 		}
 	}
 }
@@ -85,10 +123,9 @@ func (c *claim) fenced(by int64) error {
 
 // check asks whether the epoch still holds the cluster; before each step that Cassandra cannot make conditional.
 func (c *claim) check(ctx context.Context) error {
-	var now int64
-	err := c.s.c.Query(`SELECT epoch FROM ` + ownKeyspace + `.claim WHERE name = 'restore'`).Consistency(gocql.Consistency(ownSerial)).WithContext(ctx).Scan(&now)
+	now, err := c.holder(ctx, gocql.Quorum)
 	if err != nil {
-		return c.s.cfg.wrap(ctx, "check the claim", err)
+		return err
 	}
 	if now != int64(c.run.Epoch) {
 		return c.fenced(now)
@@ -237,19 +274,23 @@ func (p *pass) put(ctx context.Context, what string, v any) error {
 		return err
 	}
 	q := p.c.s.c.Query(`INSERT INTO `+ownKeyspace+`.step (work, pass, what, member, value) VALUES (?, ?, ?, ?, ?) USING TTL ?`, p.work, p.number, what, p.me, b, stepTTL)
-	return p.c.s.cfg.wrap(ctx, "write a step", q.Consistency(ownWrite).WithContext(ctx).Exec())
+	return p.c.s.again(ctx, "write a step", func() error { return q.Consistency(ownWrite).WithContext(ctx).Exec() })
 }
 
 // get reads the steps of one kind, by member.
 func (p *pass) get(ctx context.Context, what string) (map[string][]byte, error) {
-	it := p.c.s.c.Query(`SELECT member, value FROM `+ownKeyspace+`.step WHERE work = ? AND pass = ? AND what = ?`, p.work, p.number, what).Consistency(gocql.Quorum).WithContext(ctx).Iter()
-	out := map[string][]byte{}
-	var m string
-	var v []byte
-	for it.Scan(&m, &v) {
-		out[m] = slices.Clone(v)
-	}
-	return out, p.c.s.cfg.wrap(ctx, "read the steps", it.Close())
+	var out map[string][]byte
+	err := p.c.s.again(ctx, "read the steps", func() error {
+		it := p.c.s.c.Query(`SELECT member, value FROM `+ownKeyspace+`.step WHERE work = ? AND pass = ? AND what = ?`, p.work, p.number, what).Consistency(gocql.Quorum).WithContext(ctx).Iter()
+		out = map[string][]byte{}
+		var m string
+		var v []byte
+		for it.Scan(&m, &v) {
+			out[m] = slices.Clone(v)
+		}
+		return it.Close()
+	})
+	return out, err
 }
 
 // imported lists the tables this unit has imported in this pass.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
@@ -103,6 +104,10 @@ func (v *view) Backup(ctx context.Context, run plugins.Run, w plugins.ArtifactWr
 				})
 				mu.Lock()
 				defer mu.Unlock()
+				if errors.Is(err, errDamaged) && run.Operation == plugins.OpSafety { // it is copied as it is
+					rep.Warnings = append(rep.Warnings, err.Error())
+					err = nil
+				}
 				rep.Artifacts++
 				rep.Bytes += f.size
 				return err
@@ -115,7 +120,11 @@ func (v *view) Backup(ctx context.Context, run plugins.Run, w plugins.ArtifactWr
 	return rep, nil
 }
 
+// errDamaged: the bytes of an SSTable are not those that the server wrote.
+var errDamaged = errors.New("damaged on the server's disk")
+
 // copyFile stores one file, or refers to it where the last backup holds it: an SSTable is never written twice.
+// Of data it checks the server's checksum; damaged data is stored, and errDamaged returned.
 func (v *view) copyFile(ctx context.Context, w plugins.ArtifactWriter, f file, seen func(int)) error {
 	a := plugins.Artifact{Name: f.artifact(), Form: plugins.File, Pin: v.info.ID, Identity: f.stamp, Volatile: true}
 	if f.data() {
@@ -141,9 +150,13 @@ func (v *view) copyFile(ctx context.Context, w plugins.ArtifactWriter, f file, s
 	defer out.Abort()
 	buf := make([]byte, 1<<20)
 	var size int64
+	var sum uint32
 	for {
 		n, err := in.Read(buf)
 		if n > 0 {
+			if f.data() {
+				sum = crc32.Update(sum, crc32.IEEETable, buf[:n])
+			}
 			if _, werr := out.Write(buf[:n]); werr != nil {
 				return werr
 			}
@@ -160,7 +173,14 @@ func (v *view) copyFile(ctx context.Context, w plugins.ArtifactWriter, f file, s
 	if size != f.size {
 		return fmt.Errorf("%s: %d bytes, the snapshot had %d: %w", f.artifact(), size, f.size, plugins.ErrPinLost)
 	}
-	return out.Commit()
+	if err := out.Commit(); err != nil || !f.data() {
+		return err
+	}
+	want, known, err := checksum(digestOf(f.path))
+	if err == nil && known && want != sum {
+		err = fmt.Errorf("SSTable %s of %s: %w: checksum %d, written with %d: run `nodetool scrub` or restore the table", f.name, f.table, errDamaged, sum, want)
+	}
+	return err
 }
 
 // fingerprints hashes the SSTables of one table, and sorts what came out.

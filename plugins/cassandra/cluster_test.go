@@ -24,15 +24,20 @@ var (
 	_ plugins.Fencer          = (*cluster)(nil)
 )
 
-// each runs one call on every unit at the same time.
-func (c *cluster) each(do func(i int, s *session) error) error {
+// each runs one call on every unit at the same time; when one fails the others are
+// cancelled, as the workflow does once it gives up.
+func (c *cluster) each(ctx context.Context, do func(ctx context.Context, i int, s *session) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	errs := make([]error, len(c.units))
 	var wg sync.WaitGroup
 	for i, s := range c.units {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			errs[i] = do(i, s)
+			if errs[i] = do(ctx, i, s); errs[i] != nil {
+				cancel()
+			}
 		}()
 	}
 	wg.Wait()
@@ -55,15 +60,15 @@ func (c *cluster) tidy(run plugins.Run) {
 func (c *cluster) Health(ctx context.Context) (plugins.Health, error) { return c.units[0].Health(ctx) }
 
 func (c *cluster) PreHook(ctx context.Context, run plugins.Run) error {
-	return c.each(func(i int, s *session) error { return s.PreHook(ctx, run) })
+	return c.each(ctx, func(ctx context.Context, i int, s *session) error { return s.PreHook(ctx, run) })
 }
 
 func (c *cluster) PostHook(ctx context.Context, run plugins.Run) error {
-	return c.each(func(i int, s *session) error { return s.PostHook(ctx, run) })
+	return c.each(ctx, func(ctx context.Context, i int, s *session) error { return s.PostHook(ctx, run) })
 }
 
 func (c *cluster) Close() error {
-	return c.each(func(i int, s *session) error { return s.Close() })
+	return c.each(context.Background(), func(_ context.Context, _ int, s *session) error { return s.Close() })
 }
 
 func sum(a, b plugins.Report) plugins.Report {
@@ -76,10 +81,10 @@ func sum(a, b plugins.Report) plugins.Report {
 	return b
 }
 
-func (c *cluster) reports(do func(i int, s *session) (plugins.Report, error)) (plugins.Report, error) {
+func (c *cluster) reports(ctx context.Context, do func(ctx context.Context, i int, s *session) (plugins.Report, error)) (plugins.Report, error) {
 	all := make([]plugins.Report, len(c.units))
-	err := c.each(func(i int, s *session) (err error) {
-		all[i], err = do(i, s)
+	err := c.each(ctx, func(ctx context.Context, i int, s *session) (err error) {
+		all[i], err = do(ctx, i, s)
 		return err
 	})
 	var out plugins.Report
@@ -91,7 +96,7 @@ func (c *cluster) reports(do func(i int, s *session) (plugins.Report, error)) (p
 
 func (c *cluster) Pin(ctx context.Context, run plugins.Run) (plugins.Pin, error) {
 	p := &clusterPin{c: c, pins: make([]plugins.Pin, len(c.units))}
-	err := c.each(func(i int, s *session) (err error) {
+	err := c.each(ctx, func(ctx context.Context, i int, s *session) (err error) {
 		pin, err := s.Pin(ctx, c.own(run, i))
 		if err == nil {
 			p.pins[i] = pin
@@ -113,7 +118,7 @@ type clusterPin struct {
 func (p *clusterPin) Info() plugins.PinInfo { return p.pins[0].Info() }
 
 func (p *clusterPin) Release(ctx context.Context) error {
-	return p.c.each(func(i int, _ *session) error {
+	return p.c.each(ctx, func(_ context.Context, i int, _ *session) error {
 		if p.pins[i] == nil {
 			return nil
 		}
@@ -123,7 +128,7 @@ func (p *clusterPin) Release(ctx context.Context) error {
 
 func (p *clusterPin) Backup(ctx context.Context, run plugins.Run, w plugins.ArtifactWriter) (plugins.Report, error) {
 	defer p.c.tidy(run)
-	return p.c.reports(func(i int, _ *session) (plugins.Report, error) {
+	return p.c.reports(ctx, func(ctx context.Context, i int, _ *session) (plugins.Report, error) {
 		return p.pins[i].Backup(ctx, p.c.own(run, i), unitWriter{w, p.c.names[i], p.Info().ID})
 	})
 }
@@ -138,7 +143,7 @@ func (c *cluster) Backup(ctx context.Context, run plugins.Run, w plugins.Artifac
 }
 
 func (c *cluster) Restore(ctx context.Context, run plugins.Run, r plugins.ArtifactReader) (plugins.Report, error) {
-	return c.reports(func(i int, s *session) (plugins.Report, error) {
+	return c.reports(ctx, func(ctx context.Context, i int, s *session) (plugins.Report, error) {
 		return s.Restore(ctx, c.own(run, i), unitReader{r, c.names[i]})
 	})
 }
@@ -148,7 +153,7 @@ func (c *cluster) AccountArtifact(name string) bool {
 }
 
 func (c *cluster) RestoreAccounts(ctx context.Context, run plugins.Run, r plugins.ArtifactReader) (plugins.Report, error) {
-	return c.reports(func(i int, s *session) (plugins.Report, error) {
+	return c.reports(ctx, func(ctx context.Context, i int, s *session) (plugins.Report, error) {
 		return s.RestoreAccounts(ctx, c.own(run, i), unitReader{r, c.names[i]})
 	})
 }
@@ -156,7 +161,7 @@ func (c *cluster) RestoreAccounts(ctx context.Context, run plugins.Run, r plugin
 func (c *cluster) Digest(ctx context.Context, run plugins.Run) (map[string]plugins.Digest, error) {
 	var mu sync.Mutex
 	out := map[string]plugins.Digest{}
-	err := c.each(func(i int, s *session) error {
+	err := c.each(ctx, func(ctx context.Context, i int, s *session) error {
 		d, err := s.Digest(ctx, c.own(run, i))
 		mu.Lock()
 		defer mu.Unlock()
@@ -171,7 +176,7 @@ func (c *cluster) Digest(ctx context.Context, run plugins.Run) (map[string]plugi
 func (c *cluster) Compare(ctx context.Context, run plugins.Run, r plugins.ArtifactReader) ([]plugins.Difference, error) {
 	var mu sync.Mutex
 	var out []plugins.Difference
-	err := c.each(func(i int, s *session) error {
+	err := c.each(ctx, func(ctx context.Context, i int, s *session) error {
 		d, err := s.Compare(ctx, c.own(run, i), unitReader{r, c.names[i]})
 		mu.Lock()
 		defer mu.Unlock()
@@ -187,7 +192,7 @@ func (c *cluster) Compare(ctx context.Context, run plugins.Run, r plugins.Artifa
 func (c *cluster) Plan(ctx context.Context, run plugins.Run, r plugins.ArtifactReader) (plugins.Plan, error) {
 	var mu sync.Mutex
 	var out plugins.Plan
-	err := c.each(func(i int, s *session) error {
+	err := c.each(ctx, func(ctx context.Context, i int, s *session) error {
 		p, err := s.Plan(ctx, c.own(run, i), unitReader{r, c.names[i]})
 		mu.Lock()
 		defer mu.Unlock()
@@ -202,11 +207,11 @@ func (c *cluster) Plan(ctx context.Context, run plugins.Run, r plugins.ArtifactR
 }
 
 func (c *cluster) Fence(ctx context.Context, run plugins.Run) error {
-	return c.each(func(i int, s *session) error { return s.Fence(ctx, c.own(run, i)) })
+	return c.each(ctx, func(ctx context.Context, i int, s *session) error { return s.Fence(ctx, c.own(run, i)) })
 }
 
 func (c *cluster) Unfence(ctx context.Context, run plugins.Run) error {
-	return c.each(func(i int, s *session) error { return s.Unfence(ctx, c.own(run, i)) })
+	return c.each(ctx, func(_ context.Context, i int, s *session) error { return s.Unfence(ctx, c.own(run, i)) })
 }
 
 // unitWriter stores a unit's artifacts under the member's name.

@@ -96,23 +96,22 @@ func (s *session) compare(ctx context.Context, run plugins.Run, r plugins.Artifa
 	if s.down != nil {
 		return nil, fmt.Errorf("%s: node %s is down: %w", s.cfg.target, s.cfg.self.Name, s.down)
 	}
-	st, err := load(ctx, r)
+	src, err := s.sources(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	src, err := s.sources(ctx, st, r)
-	if err != nil {
-		return nil, err
+	var out []plugins.Difference
+	if !run.AccountsOnly {
+		v, err := s.look(ctx, run, tagLook)
+		if err != nil {
+			return nil, err
+		}
+		out, err = s.compareView(ctx, run, v, src)
+		if err = errors.Join(err, v.Release(context.WithoutCancel(ctx))); err != nil {
+			return nil, err
+		}
 	}
-	v, err := s.look(ctx, run, tagLook)
-	if err != nil {
-		return nil, err
-	}
-	out, err := s.compareView(ctx, run, v, st, src)
-	if err = errors.Join(err, v.Release(context.WithoutCancel(ctx))); err != nil {
-		return nil, err
-	}
-	accounts, err := s.compareAccounts(ctx, r)
+	accounts, err := s.compareAccounts(ctx, src.accounts())
 	if err != nil {
 		return nil, err
 	}
@@ -121,29 +120,29 @@ func (s *session) compare(ctx context.Context, run plugins.Run, r plugins.Artifa
 	return out, nil
 }
 
-func (s *session) compareView(ctx context.Context, run plugins.Run, v *view, st *stored, src *sources) ([]plugins.Difference, error) {
+func (s *session) compareView(ctx context.Context, run plugins.Run, v *view, src *sources) ([]plugins.Difference, error) {
 	m, now, sameSchema, err := s.recall(ctx, run)
 	if err != nil {
 		return nil, err
 	}
 	var out []plugins.Difference
-	for _, ks := range st.schema.keyspaces() {
+	for _, ks := range src.schema.keyspaces() {
 		live, ok := v.schema[ks]
 		switch {
 		case !ok:
 			out = append(out, plugins.Difference{Artifact: schemaArtifact(ks), Kind: "missing", Foreign: !sameSchema})
-		case !reflect.DeepEqual(live, st.schema[ks]):
+		case !reflect.DeepEqual(live, src.schema[ks]):
 			out = append(out, plugins.Difference{Artifact: schemaArtifact(ks), Kind: "changed", Foreign: !sameSchema,
-				Detail: firstDifference(schema{ks: st.schema[ks]}, v.schema)})
+				Detail: firstDifference(schema{ks: src.schema[ks]}, v.schema)})
 		}
 	}
 	for _, ks := range v.schema.keyspaces() {
-		if _, ok := st.schema[ks]; !ok {
+		if _, ok := src.schema[ks]; !ok {
 			out = append(out, plugins.Difference{Artifact: schemaArtifact(ks), Kind: "extra", Foreign: !sameSchema})
 		}
 	}
 	var seen int64
-	for _, t := range st.schema.tables() {
+	for _, t := range src.schema.tables() {
 		if v.schema.table(t) == nil {
 			out = append(out, plugins.Difference{Artifact: contentArtifact(t), Kind: "missing", Foreign: !sameSchema})
 			continue
@@ -161,7 +160,10 @@ func (s *session) compareView(ctx context.Context, run plugins.Run, v *view, st 
 			continue
 		}
 		d := plugins.Difference{Artifact: contentArtifact(t), Kind: "changed", Foreign: wrote, Detail: "its rows differ"}
-		if h == unproven {
+		switch h {
+		case unreadable:
+			d.Detail, d.Foreign = "the server cannot read it; see its system.log", false
+		case unproven:
 			d.Detail = "its files differ, and the backup holds no digest of its rows"
 		}
 		if wrote {

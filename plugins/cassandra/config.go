@@ -47,7 +47,6 @@ type config struct {
 	dataDirs []string // empty: ask the server
 	staging  string   // directory for files to import; empty: beside the first data directory
 	prove    int64    // see defaultProve
-	control  string   // program that starts and stops the server, for disaster recovery
 }
 
 func newConfig(t plugins.Target) (*config, error) {
@@ -57,9 +56,14 @@ func newConfig(t plugins.Target) (*config, error) {
 	}
 	o := self.Options
 	c := &config{target: t, self: self, user: o["user"], jmx: o["jmx"], jmxUser: o["jmx_user"], jmxFile: o["jmx_password_file"],
-		nodetool: o["nodetool"], jolokia: o["jolokia"], staging: o["staging_dir"], prove: defaultProve, control: o["control_program"]}
+		nodetool: o["nodetool"], jolokia: o["jolokia"], staging: o["staging_dir"], prove: defaultProve}
 	if c.password, err = self.Secret("password"); err != nil {
 		return nil, err
+	}
+	if f := o["cqlshrc"]; f != "" && c.user == "" {
+		if c.user, c.password, err = credentials(f); err != nil {
+			return nil, fmt.Errorf("%s: option cqlshrc of %s: %w: %w", t, self.Name, err, plugins.ErrConfig)
+		}
 	}
 	if c.jmx == "" {
 		c.jmx = defaultJMX

@@ -104,6 +104,9 @@ func (s *session) scan(ctx context.Context, run plugins.Run, t tableName, spans 
 		return nil, err
 	}
 	q := s.selection(t, cols, udt)
+	if q.level, err = s.everyReplica(ctx, t.keyspace); err != nil {
+		return nil, err
+	}
 	out := &content{spans: spans, lasting: make([]plugins.Digest, len(spans)), expiring: map[[32]byte]int64{}}
 	var mu sync.Mutex
 	g, gctx := errgroup.WithContext(ctx)
@@ -149,8 +152,32 @@ type selected struct {
 }
 
 type selection struct {
-	cols []selected
-	text string
+	cols  []selected
+	text  string
+	level gocql.Consistency
+}
+
+// everyReplica is the consistency that reads from all nodes that hold a copy. ALL asks for as many as the
+// keyspace wants, even where the ring has fewer nodes.
+func (s *session) everyReplica(ctx context.Context, keyspace string) (gocql.Consistency, error) {
+	r, err := s.readRing(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var repl map[string]string
+	if err := s.c.Query("SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = ?", keyspace).WithContext(ctx).Scan(&repl); err != nil {
+		return 0, s.cfg.wrap(ctx, "read replication", err)
+	}
+	want := 0
+	for k, v := range repl {
+		if k != "class" {
+			want += copies(v)
+		}
+	}
+	if n := len(r.Nodes); n < want && n < 3 {
+		return []gocql.Consistency{gocql.One, gocql.One, gocql.Two}[n], nil
+	}
+	return gocql.All, nil
 }
 
 func (s *session) selection(t tableName, cols []column, udt map[string]bool) selection {
@@ -177,7 +204,7 @@ func (s *session) selection(t tableName, cols []column, udt map[string]bool) sel
 }
 
 func (s *session) scanSpan(ctx context.Context, q selection, sp span, r *reader) error {
-	it := s.c.Query(q.text, sp.from, sp.to).Consistency(gocql.All).Idempotent(true).WithContext(ctx).Iter()
+	it := s.c.Query(q.text, sp.from, sp.to).Consistency(q.level).Idempotent(true).WithContext(ctx).Iter()
 	meta := it.Columns()
 	var dest []any
 	widths := make([]int, len(meta))

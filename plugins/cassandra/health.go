@@ -133,47 +133,55 @@ func (s *session) disk(ctx context.Context, h *plugins.Health, worse func(plugin
 	return nil
 }
 
-// uncovered says what a backup without the session's node would miss; empty: nothing, other
-// nodes hold replicas of all its ranges and answer.
+// uncovered says what a backup without the session's node would miss; empty: nothing, for every
+// range of every keyspace some node that answers holds a copy.
 func (s *session) uncovered(ctx context.Context, r ring, sc schema) (string, error) {
+	alive, err := s.answering(ctx)
+	if err != nil {
+		return "", err
+	}
+	var dead []string
+	for _, n := range r.Nodes {
+		if !alive[n.HostID] {
+			dead = append(dead, n.Address)
+		}
+	}
+	var missing []string
 	for _, ks := range sc.keyspaces() {
 		var repl map[string]string
 		if err := s.c.Query("SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = ?", ks).WithContext(ctx).Scan(&repl); err != nil {
 			return "", s.cfg.wrap(ctx, "read replication", err)
 		}
-		factor := 0
-		for k, v := range repl {
-			var n int
-			if k == "class" {
-				continue
-			}
-			if _, err := fmt.Sscanf(v, "%d", &n); err == nil {
-				factor += n
-			}
-		}
-		if strings.HasSuffix(repl["class"], "EverywhereStrategy") || strings.HasSuffix(repl["class"], "LocalStrategy") {
-			continue
-		}
-		dead := s.unreachable(ctx)
-		if min(factor, len(r.Nodes)) <= len(dead) {
-			return fmt.Sprintf("keyspace %s has %d copies and %s do not answer: some of its data has no live copy", ks, factor, strings.Join(dead, ", ")), nil
+		if n, at := r.uncovered(repl, func(n *node) bool { return alive[n.HostID] }); n > 0 {
+			missing = append(missing, fmt.Sprintf("%d of %d ranges of keyspace %s (the first ends with token %d)", n, len(r.walk()), ks, at))
 		}
 	}
-	return "", nil
+	if len(missing) == 0 {
+		return "", nil
+	}
+	return fmt.Sprintf("no node that answers has a copy of %s; %s do not answer", strings.Join(missing, ", "), strings.Join(dead, ", ")), nil
 }
 
-// unreachable lists the members that do not take connections.
-func (s *session) unreachable(ctx context.Context) []string {
-	var out []string
+// answering are the host ids of the members that take connections.
+func (s *session) answering(ctx context.Context) (map[string]bool, error) {
+	out := map[string]bool{}
 	for _, m := range s.cfg.target.Members {
 		c, err := s.cfg.connect(ctx, m)
 		if err != nil {
-			out = append(out, m.Name)
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
 			continue
 		}
+		var id string
+		err = c.Query("SELECT host_id FROM system.local").WithContext(ctx).Scan(&id)
 		c.Close()
+		if err != nil {
+			return nil, s.cfg.wrap(ctx, "ask "+m.Name+" for its host id", err)
+		}
+		out[id] = true
 	}
-	return out
+	return out, nil
 }
 
 // lookWithout is the view of a node that is down: it has no files, and others hold its data.

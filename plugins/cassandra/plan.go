@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/csobackup/cso_backupnrestore/plugins"
 )
@@ -25,18 +26,14 @@ func (s *session) plan(ctx context.Context, run plugins.Run, r plugins.ArtifactR
 		p.Refusals = append(p.Refusals, fmt.Sprintf("node %s is down: a restore needs all nodes; start it", s.cfg.self.Name))
 		return p, nil
 	}
-	st, err := load(ctx, r)
-	if err != nil {
-		return p, err
-	}
-	src, err := s.sources(ctx, st, r)
+	src, err := s.sources(ctx, r)
 	if errors.Is(err, plugins.ErrUnsupported) || errors.Is(err, plugins.ErrVersion) {
 		p.Refusals = append(p.Refusals, err.Error())
 		return p, nil
 	} else if err != nil {
 		return p, err
 	}
-	if v := st.ring.newest(); slices.Compare(versionNumbers(v), versionNumbers(s.version)) > 0 {
+	if v := src.ring.newest(); slices.Compare(versionNumbers(v), versionNumbers(s.version)) > 0 {
 		p.Refusals = append(p.Refusals, fmt.Sprintf("the backup was made with Cassandra %s, this node runs %s, which cannot read its files: upgrade it", v, s.version))
 	}
 	if err := s.complete(ctx); err != nil {
@@ -45,21 +42,24 @@ func (s *session) plan(ctx context.Context, run plugins.Run, r plugins.ArtifactR
 		}
 		p.Refusals = append(p.Refusals, err.Error())
 	}
-	if src.foreign {
+	switch {
+	case src.moved:
 		p.Warnings = append(p.Warnings, "the ring is not the one of the backup: every node imports the files of all nodes and drops what is not its own")
+	case src.foreign:
+		p.Warnings = append(p.Warnings, fmt.Sprintf("the backup has no files of the place in the ring that node %s has: it imports the files of all nodes and drops what is not its own", s.cfg.self.Name))
 	}
 	v, err := s.look(ctx, run, tagLook)
 	if err != nil {
 		return p, err
 	}
-	differ, err := s.differing(ctx, run, v, st, src)
+	differ, err := s.differing(ctx, run, v, src)
 	if err = errors.Join(err, v.Release(context.WithoutCancel(ctx))); err != nil {
 		return p, err
 	}
-	ch := st.schema.changes(v.schema)
+	ch := src.schema.changes(v.schema)
 	p.Add, p.Change, p.Remove = ch.names.add, ch.names.change, ch.names.remove
-	o := s.orderFor(st.schema, v.schema, differ)
-	for _, t := range st.schema.tables() {
+	o := s.orderFor(src.schema, v.schema, differ)
+	for _, t := range src.schema.tables() {
 		name := contentArtifact(t)
 		switch {
 		case !slices.Contains(o.Replace, t.String()):
@@ -73,11 +73,11 @@ func (s *session) plan(ctx context.Context, run plugins.Run, r plugins.ArtifactR
 		p.Write += src.size(t)
 	}
 	for _, t := range v.schema.tables() {
-		if st.schema.table(t) == nil {
+		if src.schema.table(t) == nil {
 			p.Remove = append(p.Remove, contentArtifact(t))
 		}
 	}
-	diff, why, err := s.planAccounts(ctx, r)
+	diff, why, err := s.planAccounts(ctx, src.accounts())
 	if err != nil {
 		return p, err
 	}
@@ -90,11 +90,21 @@ func (s *session) plan(ctx context.Context, run plugins.Run, r plugins.ArtifactR
 		p.Refusals = append(p.Refusals, why)
 	}
 	p.Space = p.Write
-	if dirs, err := s.dataDirs(ctx); err == nil {
-		p.Free, _ = space(dirs[0])
-		if p.Free > 0 && p.Free < p.Space+room {
-			p.Refusals = append(p.Refusals, fmt.Sprintf("%d MiB are free in %s, %d MiB are needed: make room", p.Free>>20, strings.TrimSuffix(dirs[0], "/"), (p.Space+room)>>20))
-		}
+	dirs, err := s.dataDirs(ctx)
+	if err != nil {
+		return p, err
+	}
+	at := s.stagingBase(dirs)
+	for at != "/" && !exists(at) {
+		at = filepath.Dir(at)
+	}
+	if p.Free, _ = space(at); p.Free > 0 && p.Free < p.Space+room {
+		p.Refusals = append(p.Refusals, fmt.Sprintf("%d MiB are free in %s, %d MiB are needed: make room", p.Free>>20, at, (p.Space+room)>>20))
 	}
 	return p, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }

@@ -21,7 +21,9 @@ import (
 )
 
 // Plugin is the plugin for Cassandra.
-type Plugin struct{}
+type Plugin struct {
+	root string // stands for / in tests of Discover
+}
 
 // New makes the plugin.
 func New() *Plugin { return &Plugin{} }

@@ -229,7 +229,17 @@ const (
 	byFiles
 	byRows
 	rowsDiffer
+	unreadable // the server fails to read it
 )
+
+// scanned judges a scan that failed: while all nodes are up, a table that cannot be read is a damaged one.
+func (s *session) scanned(ctx context.Context, run plugins.Run, t tableName, err error) (how, error) {
+	if ctx.Err() != nil || !errors.Is(err, plugins.ErrUnavailable) {
+		return unproven, err
+	}
+	run.Log.Warn("a table cannot be read", "table", t.String(), "err", err)
+	return unreadable, nil
+}
 
 // compare says whether a table holds what the backup holds. whole: the ring is another one, and
 // the first member compares all of it with all units of the backup.
@@ -245,7 +255,7 @@ func (s *stored) compare(ctx context.Context, run plugins.Run, v *view, t tableN
 	own := v.ring.own()
 	live, err := v.s.scan(ctx, run, t, v.ring.primary(own.HostID, len(v.ring.Nodes) == 1))
 	if err != nil {
-		return unproven, err
+		return v.s.scanned(ctx, run, t, err)
 	}
 	if want.equal(live, time.Now()) {
 		return byRows, nil

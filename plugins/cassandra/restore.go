@@ -41,11 +41,7 @@ func (s *session) restore(ctx context.Context, run plugins.Run, r plugins.Artifa
 	if err != nil {
 		return rep, err
 	}
-	st, err := load(ctx, r)
-	if err != nil {
-		return rep, err
-	}
-	src, err := s.sources(ctx, st, r)
+	src, err := s.sources(ctx, r)
 	if err != nil {
 		return rep, err
 	}
@@ -58,10 +54,10 @@ func (s *session) restore(ctx context.Context, run plugins.Run, r plugins.Artifa
 	}
 	defer p.leave()
 	started := time.Now()
-	o, mine, err := s.decide(ctx, run, p, st, src)
+	o, mine, err := s.decide(ctx, run, p, src)
 	var a alone
 	if errors.As(err, &a) && len(mine.Differ) == 0 { // this unit was finished before, and nobody else comes
-		rep.Unchanged = len(st.schema.tables())
+		rep.Unchanged = len(src.schema.tables())
 		return rep, p.withdraw(ctx)
 	}
 	if err != nil {
@@ -79,13 +75,13 @@ func (s *session) restore(ctx context.Context, run plugins.Run, r plugins.Artifa
 		if err := s.replace(ctx, run, p, src, replace, mine.writes); err != nil {
 			return rep, err
 		}
-		if err := s.dropLinks(ctx, replace, st.schema, started); err != nil {
+		if err := s.dropLinks(ctx, replace, src.schema, started); err != nil {
 			run.Log.Warn("snapshots that the server made by itself are still there", "err", err)
 		}
-	} else if err := s.remember(ctx, run, st.schema.tables(), mine.writes); err != nil {
+	} else if err := s.remember(ctx, run, src.schema.tables(), mine.writes); err != nil {
 		return rep, err
 	}
-	for _, t := range st.schema.tables() {
+	for _, t := range src.schema.tables() {
 		if slices.Contains(replace, t) {
 			rep.Artifacts++
 			rep.Bytes += src.size(t)
@@ -115,13 +111,13 @@ func (s *session) complete(ctx context.Context) error {
 }
 
 // decide compares the node with the backup, and agrees with the others on what to do.
-func (s *session) decide(ctx context.Context, run plugins.Run, p *pass, st *stored, src *sources) (o order, mine vote, err error) {
+func (s *session) decide(ctx context.Context, run plugins.Run, p *pass, src *sources) (o order, mine vote, err error) {
 	live, err := s.look(ctx, run, tagLook)
 	if err != nil {
 		return o, mine, err
 	}
 	mine.writes = live.writes
-	mine.Differ, err = s.differing(ctx, run, live, st, src)
+	mine.Differ, err = s.differing(ctx, run, live, src)
 	if err = errors.Join(err, live.Release(context.WithoutCancel(ctx))); err != nil {
 		return o, mine, err
 	}
@@ -150,7 +146,7 @@ func (s *session) decide(ctx context.Context, run plugins.Run, p *pass, st *stor
 				}
 				differ = append(differ, v.Differ...)
 			}
-			if err := p.put(ctx, "order", s.orderFor(st.schema, live.schema, differ)); err != nil {
+			if err := p.put(ctx, "order", s.orderFor(src.schema, live.schema, differ)); err != nil {
 				return o, mine, err
 			}
 		}
@@ -164,11 +160,11 @@ func (s *session) decide(ctx context.Context, run plugins.Run, p *pass, st *stor
 }
 
 // differing lists the tables of this node that do not hold what they should.
-func (s *session) differing(ctx context.Context, run plugins.Run, live *view, st *stored, src *sources) ([]string, error) {
+func (s *session) differing(ctx context.Context, run plugins.Run, live *view, src *sources) ([]string, error) {
 	var out []string
 	var seen int64
-	for _, t := range st.schema.tables() {
-		is, must := live.schema.table(t), st.schema.table(t)
+	for _, t := range src.schema.tables() {
+		is, must := live.schema.table(t), src.schema.table(t)
 		if is == nil || is.Statement != must.Statement {
 			out = append(out, t.String())
 			continue

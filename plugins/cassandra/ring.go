@@ -90,11 +90,25 @@ func (r ring) own() *node {
 	return nil
 }
 
-// same says whether a node can take the files of another ring's node as its own: as
-// many nodes, and the unit's node with the same tokens.
+// same says whether a node can take the files that it had in another ring as its own: the whole ring
+// is laid out alike, and the unit's node stands in the same place of it. Which partitions a
+// node holds copies of depends on all of that.
 func (r ring) same(o ring) bool {
 	a, b := r.own(), o.own()
-	return a != nil && b != nil && len(r.Nodes) == len(o.Nodes) && slices.Equal(a.Tokens, b.Tokens)
+	return a != nil && b != nil && slices.Equal(a.Tokens, b.Tokens) && r.alike(o)
+}
+
+// alike says whether two rings are laid out alike, whatever their nodes are called.
+func (r ring) alike(o ring) bool {
+	places := func(r ring) []string {
+		out := make([]string, 0, len(r.Nodes))
+		for _, n := range r.Nodes {
+			out = append(out, fmt.Sprintf("%q %q %q", n.DC, n.Rack, n.Tokens))
+		}
+		slices.Sort(out)
+		return out
+	}
+	return slices.Equal(places(r), places(o))
 }
 
 func writeRing(ctx context.Context, w plugins.ArtifactWriter, r ring, pin string) error {

@@ -3,7 +3,10 @@ package cassandra
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/gocql/gocql"
@@ -15,27 +18,65 @@ import (
 	"github.com/csobackup/cso_backupnrestore/test/lab/engine"
 )
 
-func TestMain(m *testing.M) { plugintest.Main(m, clustered{New()}) }
+// The servers are real ones. CSO_CASSANDRA_VERSION names the release: 5.0.9 (default), 4.1.10 or 4.0.19.
+var version = func() string {
+	if v := os.Getenv("CSO_CASSANDRA_VERSION"); v != "" {
+		return v
+	}
+	return "5.0.9"
+}()
+
+// five says whether the servers know what came with 5.0.
+func five() bool { return strings.HasPrefix(version, "5.") }
 
 // bench is a lab of Cassandra servers, with authentication, and the product's role an ordinary one.
 type bench struct {
 	lab *lab.Lab
 }
 
-func start(t testing.TB, version string, members int, components ...string) *bench {
-	t.Helper()
-	if len(components) == 0 {
-		components = []string{"cassandra"}
+// Both are started by the first test that needs them, and stopped at the end.
+var (
+	oneNode    = sync.OnceValues(func() (*bench, error) { return start(1, "cassandra", "cassandra@east") })
+	threeNodes = sync.OnceValues(func() (*bench, error) { return start(3, "cassandra") })
+	stops      []func()
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv("CSO_PLUGINTEST_CHILD") != "" { // an attempt that is to be frozen: the servers are its parent's
+		plugintest.Main(m, clustered{New()})
 	}
-	o := lab.Options{Components: components, Members: members, ServersOnly: true, Versions: map[string]string{"cassandra": version}, Out: os.Stderr}
+	code := m.Run()
+	for _, stop := range stops {
+		stop()
+	}
+	os.Exit(code)
+}
+
+func start(members int, components ...string) (*bench, error) {
 	dir, err := os.MkdirTemp("/dev/shm", "cso-cassandra-")
-	must(t, err)
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	o.Dir = dir
+	if err != nil {
+		return nil, err
+	}
+	stops = append(stops, func() { _ = os.RemoveAll(dir) })
+	o := lab.Options{Dir: dir, Components: components, Members: members, ServersOnly: true, Versions: map[string]string{"cassandra": version + "+jolokia"}, Out: os.Stderr}
 	l, err := lab.Start(context.Background(), o)
+	if err != nil {
+		return nil, err
+	}
+	stops = append([]func(){func() {
+		if err := l.Down(context.Background()); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}}, stops...)
+	return &bench{l}, nil
+}
+
+// on waits for servers.
+func on(t testing.TB, servers func() (*bench, error)) *bench {
+	t.Helper()
+	b, err := servers()
 	must(t, err)
-	t.Cleanup(func() { must(t, l.Down(context.Background())) })
-	return &bench{l}
+	return b
 }
 
 func must(t testing.TB, err error) {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -150,6 +151,28 @@ func (s *session) snapshotFiles(ctx context.Context, tag string) (map[tableName]
 		slices.SortFunc(l, func(a, b file) int { return strings.Compare(a.name, b.name) })
 	}
 	return out, err
+}
+
+// checksum reads a Digest.crc32: the CRC-32 of the whole Data.db beside it, in decimal digits. The server
+// itself checks it only when it imports or scrubs.
+func checksum(path string) (sum uint32, known bool, err error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, err
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(b[:min(len(b), 32)])), 10, 32)
+	if err != nil {
+		return 0, false, fmt.Errorf("%s holds no checksum: %w", filepath.Base(path), plugins.ErrCorrupt)
+	}
+	return uint32(n), true, nil
+}
+
+// digestOf is the path of the checksum that belongs to a Data.db.
+func digestOf(data string) string {
+	return filepath.Join(filepath.Dir(data), generation(filepath.Base(data))+"-Digest.crc32")
 }
 
 // headerComponent is the number of the serialization header in Statistics.db (MetadataType.HEADER).

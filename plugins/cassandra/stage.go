@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"hash/fnv"
 	"io"
 	"io/fs"
@@ -38,6 +39,14 @@ type staging struct {
 
 const stagingName = "cso_staging"
 
+// stagingBase is where stagings are: an option, or beside the first data directory.
+func (s *session) stagingBase(dataDirs []string) string {
+	if s.cfg.staging != "" {
+		return s.cfg.staging
+	}
+	return filepath.Join(filepath.Dir(dataDirs[0]), stagingName)
+}
+
 // room is what is left free on the data file system, besides what is staged.
 const room = 256 << 20
 
@@ -46,10 +55,7 @@ func (s *session) stage(ctx context.Context, run plugins.Run, p *pass, src *sour
 	if err != nil {
 		return nil, err
 	}
-	st := &staging{s: s, src: src, base: s.cfg.staging, tables: tables, uid: -1, gid: -1}
-	if st.base == "" {
-		st.base = filepath.Join(filepath.Dir(dirs[0]), stagingName)
-	}
+	st := &staging{s: s, src: src, base: s.stagingBase(dirs), tables: tables, uid: -1, gid: -1}
 	if fi, err := os.Stat(dirs[0]); err == nil && os.Geteuid() == 0 {
 		if sys, ok := fi.Sys().(*syscall.Stat_t); ok { // the server moves the files and must own them
 			st.uid, st.gid = int(sys.Uid), int(sys.Gid)
@@ -123,11 +129,25 @@ func (st *staging) fill(ctx context.Context, run plugins.Run) error {
 			if err := st.mkdir(dir); err != nil {
 				return errors.Join(err, g.Wait())
 			}
+			seen := func(n int) {
+				run.Report(plugins.Status{Phase: "load", Item: t.String(), Bytes: done.Add(int64(n)), Total: need})
+			}
+			var data []storedFile // after the small files, their checksums among them
 			for _, f := range unit.files[t] {
+				if strings.HasSuffix(f.name, "-Data.db") {
+					data = append(data, f)
+				} else if _, err := st.file(gctx, unit, f, filepath.Join(dir, f.name), seen); err != nil {
+					return errors.Join(err, g.Wait())
+				}
+			}
+			for _, f := range data {
 				g.Go(func() error {
-					return st.file(gctx, unit, f, filepath.Join(dir, f.name), func(n int) {
-						run.Report(plugins.Status{Phase: "load", Item: f.Name, Bytes: done.Add(int64(n)), Total: need})
-					})
+					path := filepath.Join(dir, f.name)
+					sum, err := st.file(gctx, unit, f, path, seen)
+					if err != nil {
+						return err
+					}
+					return sound(path, sum)
 				})
 			}
 		}
@@ -138,20 +158,30 @@ func (st *staging) fill(ctx context.Context, run plugins.Run) error {
 	return syncDir(st.dir)
 }
 
+// sound compares a staged Data.db with the server's own checksum, which an import would check only after
+// the table has been emptied.
+func sound(path string, sum uint32) error {
+	want, known, err := checksum(digestOf(path))
+	if err == nil && known && want != sum {
+		err = fmt.Errorf("%s: %w: it was damaged on the server's disk when it was backed up: restore an older backup", filepath.Base(path), plugins.ErrCorrupt)
+	}
+	return err
+}
+
 // place is where an import finds the files of a table; each unit of the backup has its own, because names repeat.
 func (st *staging) place(unit *stored, t tableName) string {
 	return filepath.Join(st.dir, fmt.Sprint(slices.Index(st.src.units, unit)), t.keyspace, t.table)
 }
 
-func (st *staging) file(ctx context.Context, unit *stored, f storedFile, path string, seen func(int)) error {
+func (st *staging) file(ctx context.Context, unit *stored, f storedFile, path string, seen func(int)) (sum uint32, err error) {
 	in, err := unit.r.Open(ctx, f.Name)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer in.Close()
 	out, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer out.Close()
 	buf := make([]byte, 256<<10)
@@ -159,11 +189,12 @@ func (st *staging) file(ctx context.Context, unit *stored, f storedFile, path st
 	for {
 		n, err := in.Read(buf)
 		if n > 0 {
+			sum = crc32.Update(sum, crc32.IEEETable, buf[:n])
 			if _, werr := out.Write(buf[:n]); werr != nil {
 				if errors.Is(werr, syscall.ENOSPC) {
-					werr = fmt.Errorf("%w: %w", plugins.ErrSpace, werr)
+					werr = fmt.Errorf("%w: %w: make room beside the data directory", plugins.ErrSpace, werr)
 				}
-				return werr
+				return 0, werr
 			}
 			size += int64(n)
 			seen(n)
@@ -172,16 +203,16 @@ func (st *staging) file(ctx context.Context, unit *stored, f storedFile, path st
 			break
 		}
 		if err != nil {
-			return fmt.Errorf("artifact %q: %w", f.Name, err)
+			return 0, fmt.Errorf("artifact %q: %w", f.Name, err)
 		}
 	}
 	if size != f.Bytes {
-		return fmt.Errorf("artifact %q: %d bytes of %d: %w", f.Name, size, f.Bytes, plugins.ErrCorrupt)
+		return 0, fmt.Errorf("artifact %q: %d bytes of %d: %w", f.Name, size, f.Bytes, plugins.ErrCorrupt)
 	}
 	if err := out.Chown(st.uid, st.gid); err != nil {
-		return err
+		return 0, err
 	}
-	return out.Close()
+	return sum, out.Close()
 }
 
 // syncDir writes all of the directory's file system to disk: one call for however many files.
@@ -248,6 +279,9 @@ func (st *staging) importTable(ctx context.Context, p *pass, t tableName) error 
 		if len(left) == 0 && st.again {
 			continue // the import of the attempt before this one has ended
 		}
+		if n := countData(unit.files[t]); len(left) != n {
+			return fmt.Errorf("%s: %d of %d SSTables of %s are staged: %w: somebody removed files; run the restore again", st.s.cfg.target, len(left), n, t, plugins.ErrUnavailable)
+		}
 		if err := p.c.check(ctx); err != nil {
 			return err
 		}
@@ -293,7 +327,7 @@ func (st *staging) resume(ctx context.Context, unit *stored, t tableName, dir st
 		return err
 	}
 	for _, f := range unit.files[t] {
-		if err := st.file(ctx, unit, f, filepath.Join(dir, f.name), func(int) {}); err != nil {
+		if _, err := st.file(ctx, unit, f, filepath.Join(dir, f.name), func(int) {}); err != nil {
 			return err
 		}
 	}

@@ -9,19 +9,32 @@ import (
 	"github.com/csobackup/cso_backupnrestore/plugins/plugintest"
 )
 
-func (b *bench) harness(t *testing.T, versions string) plugintest.Harness {
-	return plugintest.Harness{
-		Plugin: clustered{New()}, Target: b.target(t, "central"), Versions: versions,
+func (b *bench) harness(t *testing.T, servers string) plugintest.Harness {
+	h := plugintest.Harness{
+		Plugin: clustered{New()}, Target: b.target(t, "central"), Versions: "Cassandra " + version + ", " + servers + ", authentication, Jolokia",
 		Fill: b.fill, Clear: b.wipe, Wreck: b.wreck, Fingerprint: b.fingerprint, Position: b.position,
 		Writer: b.writer, Invariant: b.invariant, TryWrite: b.tryWrite(t), Kills: 1,
 	}
+	if !five() {
+		h.Exempt = map[string]string{"fence": "Cassandra before 5.0 has no switch that refuses writes"}
+	}
+	return h
 }
 
+// TestConformance is the suite on one node, with another one beside it.
 func TestConformance(t *testing.T) {
-	b := start(t, "5.0.9+jolokia", 1)
-	h := b.harness(t, "Cassandra 5.0.9, one node, authentication, Jolokia")
+	b := on(t, oneNode)
+	h := b.harness(t, "one node")
+	second := b.target(t, "east")
+	h.Second = &second
 	h.Large, h.MemoryLimit = b.large, 240<<20 // nearly all of it the test store's: four files at once, each with a piece that grows by doubling
 	plugintest.Run(t, h)
+}
+
+// TestConformanceRing is the suite on three nodes, whose units work side by side.
+func TestConformanceRing(t *testing.T) {
+	b := on(t, threeNodes)
+	plugintest.Run(t, b.harness(t, "three nodes"))
 }
 
 // large writes 64 MB that does not compress.

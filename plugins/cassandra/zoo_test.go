@@ -15,28 +15,40 @@ import (
 	"github.com/csobackup/cso_backupnrestore/plugins"
 )
 
+// still keeps the number of files as it is, so that a store can be told to die at the last one.
+const still = ` compaction = {'class': 'SizeTieredCompactionStrategy', 'enabled': 'false'}`
+
 // zoo is one keyspace with every kind of definition.
 func zoo(rf int) []string {
-	return []string{
+	index, masked := "'org.apache.cassandra.index.sasi.SASIIndex'", ""
+	var newer []string
+	if five() {
+		index, masked = "'sai'", " MASKED WITH DEFAULT"
+		newer = []string{
+			`CREATE TABLE zoo.vectors (id int PRIMARY KEY, v vector<float, 3>) WITH compaction = {'class': 'UnifiedCompactionStrategy', 'enabled': 'false'} AND compression = {'class': 'ZstdCompressor'}`,
+			`CREATE CUSTOM INDEX vectors_v ON zoo.vectors (v) USING 'sai'`,
+		}
+	}
+	return append([]string{
 		fmt.Sprintf(`CREATE KEYSPACE zoo WITH replication = {'class': 'SimpleStrategy', 'replication_factor': %d}`, rf),
 		`CREATE TYPE zoo.addr (street text, zip int)`,
 		`CREATE TYPE zoo."Home" (a frozen<addr>, tags set<text>)`,
 		`CREATE FUNCTION zoo.avgstate (state tuple<int,bigint>, val int) CALLED ON NULL INPUT RETURNS tuple<int,bigint> LANGUAGE java AS $$ if (val != null) { state.setInt(0, state.getInt(0)+1); state.setLong(1, state.getLong(1)+val.intValue()); } return state; $$`,
 		`CREATE FUNCTION zoo.avgfinal (state tuple<int,bigint>) CALLED ON NULL INPUT RETURNS double LANGUAGE java AS $$ return Double.valueOf(state.getLong(1)); $$`,
 		`CREATE AGGREGATE zoo.average (int) SFUNC avgstate STYPE tuple<int,bigint> FINALFUNC avgfinal INITCOND (0,0)`,
-		`CREATE TABLE zoo.base (id int PRIMARY KEY, cat text, email text, m map<text,int>, l list<int>, s set<text>, t tuple<int,text>, a addr, h frozen<"Home">, d duration)`,
+		`CREATE TABLE zoo.base (id int PRIMARY KEY, cat text, email text, m map<text,int>, l list<int>, s set<text>, t tuple<int,text>, a addr, h frozen<"Home">, d duration) WITH` + still,
 		`CREATE INDEX base_cat ON zoo.base (cat)`,
-		`CREATE CUSTOM INDEX base_email ON zoo.base (email) USING 'sai'`,
-		`CREATE MATERIALIZED VIEW zoo.by_cat AS SELECT id, cat, email FROM zoo.base WHERE cat IS NOT NULL AND id IS NOT NULL PRIMARY KEY (cat, id)`,
-		`CREATE TABLE zoo."Rows" (id int, "Ck" text, st text static, v text, secret text, PRIMARY KEY (id, "Ck")) WITH CLUSTERING ORDER BY ("Ck" DESC) AND comment = 'it''s; odd'`,
-		`CREATE TABLE zoo.hits (id int PRIMARY KEY, c counter)`,
-		`CREATE TABLE zoo.changed (id int PRIMARY KEY, x int, y text)`,
+		`CREATE CUSTOM INDEX base_email ON zoo.base (email) USING ` + index,
+		`CREATE MATERIALIZED VIEW zoo.by_cat AS SELECT id, cat, email FROM zoo.base WHERE cat IS NOT NULL AND id IS NOT NULL PRIMARY KEY (cat, id) WITH` + still,
+		`CREATE TABLE zoo."Rows" (id int, "Ck" text, st text static, v text, secret text` + masked + `, PRIMARY KEY (id, "Ck")) WITH CLUSTERING ORDER BY ("Ck" DESC) AND comment = 'it''s; odd' AND` + still,
+		`CREATE TABLE zoo.hits (id int PRIMARY KEY, c counter) WITH` + still,
+		`CREATE TABLE zoo.changed (id int PRIMARY KEY, x int, y text) WITH` + still,
 		`INSERT INTO zoo.changed (id, x, y) VALUES (1, 1, 'old')`,
 		`ALTER TABLE zoo.changed DROP y`,
 		`ALTER TABLE zoo.changed ADD y text`,
 		`ALTER TABLE zoo.changed DROP x`,
-		`CREATE TABLE zoo.empty (id int PRIMARY KEY)`,
-	}
+		`CREATE TABLE zoo.empty (id int PRIMARY KEY) WITH cdc = true`,
+	}, newer...)
 }
 
 func roles() []string {
@@ -103,6 +115,9 @@ func rowOf(rng *rand.Rand, i int, at int64) []string {
 		fmt.Sprintf(`INSERT INTO zoo."Rows" (id, "Ck", st, v, secret) VALUES (%d, 'k%d', 'static %d', 'v%d', 'hidden') USING TIMESTAMP %d`, i%7, i, n, n, at),
 		fmt.Sprintf(`UPDATE zoo.hits SET c = c + %d WHERE id = %d`, n, i%9),
 		fmt.Sprintf(`INSERT INTO zoo.changed (id, y) VALUES (%d, 'y%d') USING TIMESTAMP %d`, i, n, at),
+	}
+	if five() {
+		out = append(out, fmt.Sprintf(`INSERT INTO zoo.vectors (id, v) VALUES (%d, [%d, 1, 0.5]) USING TIMESTAMP %d`, i, n, at))
 	}
 	switch i % 6 {
 	case 0:
