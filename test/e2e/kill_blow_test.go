@@ -42,27 +42,37 @@ type strike struct {
 }
 
 // blows of the matrix: each part of the product, each database of the lab,
-// and what an operator with a Temporal client can do from outside.
-func (b *bench) blows() []blow {
-	out := []blow{
+// and what an operator with a Temporal client can do from outside. Of a cluster
+// one member is struck, whichever. Labs but the first leave out what it has.
+func (s *shared) blows() []blow {
+	var deaths []blow
+	for _, c := range s.components {
+		if n := s.size(c); n == 1 {
+			if s != killLabs[0] && slices.Contains(killLabs[0].components, c) {
+				continue
+			}
+			deaths = append(deaths, blow{c, func(k *strike) *running { return k.kill(c + "-1") }})
+		} else if n > 1 {
+			deaths = append(deaths, blow{"one of " + strconv.Itoa(n) + " " + c, func(k *strike) *running {
+				return k.kill(c + "-" + strconv.Itoa(1+k.rng.IntN(n)))
+			}})
+		}
+	}
+	if s != killLabs[0] {
+		return deaths
+	}
+	return slices.Concat([]blow{
 		{"worker", func(k *strike) *running { return k.kill(agent) }},
 		{"control worker", func(k *strike) *running { return k.kill(control) }},
 		{"cso-temporald", func(k *strike) *running { return k.kill(engineOf) }},
 		{"CLI", (*strike).killCLI},
-	}
-	for _, c := range two.components {
-		member := c + "-1"
-		if pid, err := b.Pid(member); err == nil && pid != 0 {
-			out = append(out, blow{c, func(k *strike) *running { return k.kill(member) }})
-		}
-	}
-	return append(out,
-		blow{"worker frozen", func(k *strike) *running { return k.freeze(agent) }},
-		blow{"control worker frozen", func(k *strike) *running { return k.freeze(control) }},
-		blow{"terminate", (*strike).terminate},
-		blow{"reset", (*strike).reset},
-		blow{"cancel", (*strike).cancel},
-	)
+	}, deaths, []blow{
+		{"worker frozen", func(k *strike) *running { return k.freeze(agent) }},
+		{"control worker frozen", func(k *strike) *running { return k.freeze(control) }},
+		{"terminate", (*strike).terminate},
+		{"reset", (*strike).reset},
+		{"cancel", (*strike).cancel},
+	})
 }
 
 // pause is how long a dead part stays away.

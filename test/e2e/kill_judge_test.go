@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	enumspb "go.temporal.io/api/enums/v1"
+
 	"github.com/csobackup/cso_backupnrestore/internal/problem"
 	"github.com/csobackup/cso_backupnrestore/workflows"
 )
@@ -236,24 +238,22 @@ func (m *matrix) restore(c killCase) (out outcome, err error) {
 	} else {
 		codes, _ = k.end(successor)
 	}
-	hit := err == nil && b.struck(k.view, k.phase.steps(k.view), k.at)
 	restored := false
 	switch {
-	case err != nil || !hit:
-		restored = slices.Equal(codes, []int{0}) || slices.Equal(codes, []int{3})
-		if got := b.fingerprint(); err != nil && different(m.taken[ref], got.withoutLedger()) == "" {
-			restored = true
-		}
-		err = errMissed
+	case err != nil: // not struck: it may have ended before, or well
+		restored = notAs(m.taken[ref], b.fingerprint().withoutLedger()) == ""
 	case len(codes) > 0 && slices.Contains(fine, codes[0]):
 		restored, out.word = true, finished
-	case successor != nil && len(codes) > 1 && slices.Contains(fine, codes[1]) && again[1] == "restore":
+	case successor != nil && again[1] == "restore" && slices.Contains(fine, codes[len(codes)-1]), b.restoredAnew(k):
 		restored, out.word = true, anew
 	default:
 		out.word = back
 		if !k.view.journal.Half() {
 			out.word = ended1
 		}
+	}
+	if err == nil && !b.struck(k.view, k.phase.steps(k.view), k.at) {
+		err = errMissed
 	}
 	if s := b.journal(); s.Hold != nil {
 		restored, out.word = m.resolve(codes), heldWord
@@ -263,7 +263,7 @@ func (m *matrix) restore(c killCase) (out outcome, err error) {
 		m.restoredTo(ref)
 	} else {
 		now := b.fingerprint()
-		if d := notBack(before, now); d != "" {
+		if d := notAs(before.text, now.text); d != "" {
 			b.t.Fatalf("the restore did not succeed, and the estate is not as it was (-want +got):\n%s", d)
 		}
 		m.now = now
@@ -276,6 +276,15 @@ func (m *matrix) restore(c killCase) (out outcome, err error) {
 		b.t.Logf("the backup that was started at once: exit %d", codes[len(codes)-1])
 	}
 	return out, nil
+}
+
+// restoredAnew says whether a run that was made by a reset has done the restore.
+func (b *bench) restoredAnew(k *strike) bool {
+	b.t.Helper()
+	d, err := b.client.DescribeWorkflowExecution(b.t.Context(), workflows.ExclusiveID, "")
+	b.check(err)
+	i := d.WorkflowExecutionInfo
+	return i.Execution.RunId != k.view.run && i.Type.Name == workflows.RestoreType && i.Status == enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED
 }
 
 // resolve ends a hold, after it was seen to be one. It says whether the backup

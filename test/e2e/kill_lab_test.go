@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,14 +18,36 @@ import (
 	"github.com/csobackup/cso_backupnrestore/test/lab/engine"
 )
 
-// two is the lab of the kill matrix: databases and secrets on a second VM,
-// whose worker only transfers; the first VM's worker is the control worker and
-// protects the certificates.
-var two = &shared{components: lab.DefaultComponents(), remote: databases(), prepare: prepareKill}
+// The labs of the kill matrix: databases and secrets on a second VM, whose
+// worker only transfers; the first VM's worker is the control worker and
+// protects the certificates. In trio the clusters have three members.
+var (
+	two = &shared{components: []string{"mariadb", "etcd", "zookeeper", "secrets", "certificates"},
+		remote: []string{"mariadb", "etcd", "zookeeper", "secrets"}, prepare: prepareKill}
+	trio = &shared{components: []string{"etcd", "zookeeper", "secrets", "certificates"},
+		remote: []string{"etcd", "zookeeper", "secrets"}, members: 3, prepare: prepareKill}
+)
 
-// databases are the lab's components but for the certificates.
-func databases() []string {
-	return slices.DeleteFunc(lab.DefaultComponents(), func(c string) bool { return c == "certificates" })
+// size is the number of servers of a component; 0 when it has no process.
+func (s *shared) size(component string) int {
+	switch {
+	case component == "secrets" || component == "certificates":
+		return 0
+	case component == "mariadb":
+		return 1 // the lab makes no cluster of it
+	}
+	return max(1, s.members)
+}
+
+// servers are the names of all database processes.
+func (s *shared) servers() []string {
+	var out []string
+	for _, c := range s.components {
+		for n := range s.size(c) {
+			out = append(out, c+"-"+strconv.Itoa(n+1))
+		}
+	}
+	return out
 }
 
 const (
@@ -54,13 +77,18 @@ func prepareKill(l *lab.Lab) error {
 	return os.WriteFile(path, []byte(with), 0o600)
 }
 
+// lasting does so where there is a MariaDB.
+func (m *matrix) lasting() {
+	m.b.t.Helper()
+	if slices.Contains(m.lab.components, "mariadb") {
+		m.b.lasting()
+	}
+}
+
 // lasting turns the tables that live in memory into ones that outlive their
 // server: what a killed MariaDB loses by design is not what is judged here.
 func (b *bench) lasting() {
 	b.t.Helper()
-	if !slices.Contains(two.components, "mariadb") {
-		return
-	}
 	b.sql("ALTER TABLE torture.e_memory ENGINE=InnoDB")
 	b.sql("ALTER TABLE torture.e_archive ENGINE=InnoDB")
 }
@@ -144,6 +172,17 @@ func (p print) withoutLedger() string {
 	return out.String()
 }
 
+// withoutSwitch leaves the maintenance switch and the sums out of a fingerprint.
+func (p print) withoutSwitch() string {
+	var out strings.Builder
+	for l := range strings.Lines(p.text) {
+		if !strings.Contains(l, `"/lb/maintenance"`) && !strings.HasPrefix(l, "fingerprint ") {
+			out.WriteString(l)
+		}
+	}
+	return out.String()
+}
+
 // ledgerNumber fails unless every database knows the same transaction, and gives its number.
 func (b *bench) ledgerNumber() int64 {
 	b.t.Helper()
@@ -188,14 +227,14 @@ func (b *bench) besideLedger(do func()) lab.LedgerCounts {
 	return a.n
 }
 
-// notBack lists what is not as it was before a restore that was rolled back.
-// A ZooKeeper node's counter of sequential children can only grow, so one that
-// the restore had raised stays where it is: the plugin declares that.
-func notBack(before, now print) string {
-	next := func(p print) (rest string, counters map[string]int) {
+// notAs lists what in a fingerprint is not as in another one, of before or of
+// a backup. A ZooKeeper node's counter of sequential children can only grow, so
+// one that an earlier restore had raised stays where it is: the plugin declares that.
+func notAs(want, got string) string {
+	next := func(text string) (rest string, counters map[string]int) {
 		var out strings.Builder
 		counters = map[string]int{}
-		for l := range strings.Lines(p.text) {
+		for l := range strings.Lines(text) {
 			var n int
 			f := strings.Split(strings.TrimSpace(l), "\t")
 			if len(f) == 3 && f[0] == "sequence" {
@@ -210,12 +249,12 @@ func notBack(before, now print) string {
 		}
 		return out.String(), counters
 	}
-	oldRest, old := next(before)
-	nowRest, grown := next(now)
-	out := different(oldRest, nowRest)
+	wantRest, old := next(want)
+	gotRest, grown := next(got)
+	out := different(wantRest, gotRest)
 	for node, n := range old {
 		if grown[node] < n {
-			out += fmt.Sprintf("\ncounter of %s: %d, it was %d", node, grown[node], n)
+			out += fmt.Sprintf("\ncounter of %s: %d, want %d", node, grown[node], n)
 		}
 	}
 	for node := range grown {
@@ -226,10 +265,10 @@ func notBack(before, now print) string {
 	return out
 }
 
-// back fails unless the estate is as it was before a restore that was rolled back.
+// back fails unless the estate is as it was, but for what notAs allows.
 func (b *bench) back(before print) {
 	b.t.Helper()
-	if d := notBack(before, b.fingerprint()); d != "" {
-		b.t.Fatalf("what was there before is not back (-want +got):\n%s", d)
+	if d := notAs(before.text, b.fingerprint().text); d != "" {
+		b.t.Fatalf("the estate is not as it was (-want +got):\n%s", d)
 	}
 }

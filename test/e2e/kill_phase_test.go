@@ -59,6 +59,9 @@ func (v view) left() bool { l := v.journal.Lease; return v.own() && l != nil && 
 // saved says whether what is overwritten lies in a safety backup.
 func (v view) saved() bool { return v.lease() && v.journal.Safety != "" }
 
+// unsaved says whether maintenance is on and nothing was read yet that will be overwritten.
+func (v view) unsaved() bool { return v.lease() && v.journal.Safety == "" && !v.journal.Half() }
+
 // entered says whether maintenance was on once.
 func (v view) entered() bool { return v.lease() || v.left() }
 
@@ -128,15 +131,18 @@ var phases = []phase{
 	{"backup", "cleanup", control, view.left, when(view.own, first, "Cleanup")},
 
 	{"restore", "verify", control, always, when(foreign, first, "VerifyStored")},
+	{"restore", "preflight", agent, nil, when(foreign, dbvm, "Ping")},
 	{"restore", "plan", agent, always, when(foreign, dbvm, "PlanUnit")},
 	{"restore", "fence", control, always, when(always, first, "Fence", "Quiet")},
 	{"restore", "enter maintenance", control, view.own, when(view.own, first, "EnterMaintenance")},
+	{"restore", "stability", agent, view.own, when(view.unsaved, dbvm, "Health")},
 	{"restore", "safety backup", agent, view.lease, when(view.lease, dbvm, "Pin", "Copy")},
 	{"restore", "safety seal", control, view.lease, when(view.lease, first, "Seal")},
 	{"restore", "write", agent, view.lease, data(when(half, dbvm, "RestoreUnit"))},
 	{"restore", "digests", agent, half, when(half, dbvm, "CompareUnit")},
 	{"restore", "accounts", agent, half, when(half, dbvm, "SwitchAccounts")},
 	{"restore", "secrets", agent, half, onlyLast(when(half, dbvm, "RestoreUnit"))},
+	{"restore", "last stability check", agent, half, when(half, dbvm, "Health")},
 	{"restore", "leave maintenance", control, view.saved, when(view.own, first, "ExitMaintenance")},
 	{"restore", "cleanup", control, view.left, when(view.own, first, "Cleanup")},
 	{"restore", "rollback", agent, half, nil}, // after a cancellation: see rolling

@@ -138,9 +138,11 @@ func (k *killTable) text() string {
 			last = r.At
 		}
 	}
-	for _, name := range append([]string{"worker", "control worker", "cso-temporald", "CLI"}, append(two.components, "worker frozen", "control worker frozen", "terminate", "reset", "cancel")...) {
-		if known[name] {
-			columns = append(columns, name)
+	for _, lab := range killLabs {
+		for _, x := range lab.blows() {
+			if known[x.name] {
+				columns = append(columns, x.name)
+			}
 		}
 	}
 	var out strings.Builder

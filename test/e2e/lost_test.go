@@ -7,8 +7,11 @@ import (
 	"testing"
 	"time"
 
+	enumspb "go.temporal.io/api/enums/v1"
+
 	"github.com/csobackup/cso_backupnrestore/internal/problem"
 	"github.com/csobackup/cso_backupnrestore/internal/schedule"
+	"github.com/csobackup/cso_backupnrestore/workflows"
 )
 
 // phaseOf finds a phase of the kill matrix.
@@ -109,10 +112,50 @@ func TestLostTemporal(t *testing.T) {
 		b.settled()
 		b.back(wrecked)
 		b.restored("-s", "KEPT", "--confirm", "KEPT")
-		b.equal(before)
+		b.back(before)
 	})
 	if now, err := b.Pid(control); err != nil || now != worker {
 		t.Errorf("the control worker was restarted (%d, %d, %v): it did not find the new Temporal by itself", worker, now, err)
 	}
 	b.want([]int{0}, "schedule", "delete", "WEEKLY")
+}
+
+// TestOldTemporal: Temporal's database is put back to an hour ago, as with the
+// snapshot of a VM, and knows a restore as running that ended long since.
+// It goes on with it, and must write nothing.
+func TestOldTemporal(t *testing.T) {
+	b := two.bench(t)
+	ctx := t.Context()
+	b.check(b.Fill(ctx, 35, "small"))
+	before := b.fingerprint()
+	b.backup("OLD", "-m", "yes")
+	b.check(b.Wreck(ctx, 35))
+	r, v, w := b.stand("restore", "write", "-b", "restore", "-s", "OLD", "--confirm", "OLD", "-o", "json")
+	live, snapshot := b.path("state", "temporal"), b.path("state", "temporal.old")
+	b.check(b.Kill(ctx, engineOf))
+	b.check(os.CopyFS(snapshot, os.DirFS(live)))
+	b.check(b.StartMember(ctx, engineOf))
+	w.thaw()
+	b.expect(r.wait(), fine...)
+	b.settled()
+	b.equal(before)
+
+	b.check(b.Wreck(ctx, 36))
+	wrecked, claim := b.fingerprint(), b.journal().Claim
+	b.check(b.Kill(ctx, engineOf))
+	b.check(os.RemoveAll(live))
+	b.check(os.Rename(snapshot, live))
+	b.check(b.StartMember(ctx, engineOf))
+	if now, open := b.look(); !open || now.run != v.run {
+		t.Fatalf("the old run is not there: %+v", now)
+	}
+	b.eventually(resumeWithin, "the old run has ended", func() bool { _, open := b.look(); return !open })
+	if d, err := b.client.DescribeWorkflowExecution(ctx, workflows.ExclusiveID, v.run); err != nil || d.WorkflowExecutionInfo.Status != enumspb.WORKFLOW_EXECUTION_STATUS_FAILED {
+		t.Errorf("the old run: %v, %v", d, err)
+	}
+	same(t, "claim", claim, b.journal().Claim)
+	b.settled()
+	b.equal(wrecked)
+	b.restored("-s", "OLD", "--confirm", "OLD") // by a newer epoch than any of both
+	b.back(before)
 }

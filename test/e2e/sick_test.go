@@ -12,9 +12,6 @@ import (
 	"github.com/csobackup/cso_backupnrestore/workflows"
 )
 
-// trio is a lab whose clusters have three members.
-var trio = &shared{components: []string{"etcd", "zookeeper"}, members: 3}
-
 // sick gives the reasons of a unit that is not GREEN.
 func (b *bench) sick(unit string) (grade, reasons string) {
 	b.t.Helper()
