@@ -30,6 +30,9 @@ func (s *session) digest(ctx context.Context, run plugins.Run, unordered map[str
 
 // Compare reads the live data as the backup was read and names what differs.
 func (s *session) Compare(ctx context.Context, run plugins.Run, r plugins.ArtifactReader) ([]plugins.Difference, error) {
+	if run.AccountsOnly {
+		return s.compareAccounts(ctx, run, r)
+	}
 	live, p, err := s.digest(ctx, run, unorderedIn(r))
 	if err != nil {
 		return nil, err
@@ -64,6 +67,37 @@ func (s *session) Compare(ctx context.Context, run plugins.Run, r plugins.Artifa
 		}
 		d.Foreign = foreign
 		out = append(out, d)
+	}
+	return out, nil
+}
+
+// compareAccounts is Compare for the accounts alone.
+func (s *session) compareAccounts(ctx context.Context, run plugins.Run, r plugins.ArtifactReader) ([]plugins.Difference, error) {
+	have, err := readAccounts(ctx, s.db)
+	if err != nil {
+		return nil, classify(ctx, err)
+	}
+	var live plugins.Digest
+	for _, rec := range have {
+		live.Add(rec.key, rec.value)
+	}
+	var accounts []plugins.ArtifactInfo
+	for _, a := range r.Artifacts() {
+		if a.Name == accountsArtifact {
+			accounts = append(accounts, a)
+		}
+	}
+	out := plugins.DiffDigests(map[string]plugins.Digest{accountsArtifact: live}, accounts)
+	foreign, err := s.overtaken(ctx, run)
+	if err != nil {
+		return nil, classify(ctx, err)
+	}
+	for i := range out {
+		want, err := readRecords(ctx, r, accountsArtifact)
+		if err != nil {
+			return nil, err
+		}
+		out[i].Detail, out[i].Foreign = diffRecords(want, have, accountLabel), foreign
 	}
 	return out, nil
 }

@@ -98,7 +98,7 @@ func (d *delta) prepare(ctx context.Context) error {
 	}
 	defer to.Close()
 	for _, sp := range diff.spans {
-		if err := d.span(ctx, conn, to, sp); err != nil {
+		if err := d.span(ctx, conn, to, diff.told, sp); err != nil {
 			return err
 		}
 	}
@@ -118,9 +118,9 @@ func (d *delta) prepare(ctx context.Context) error {
 }
 
 // span compares one stretch row by row.
-func (d *delta) span(ctx context.Context, conn, to *sql.Conn, sp span) error {
+func (d *delta) span(ctx context.Context, conn, to *sql.Conn, told plugins.ArtifactReader, sp span) error {
 	var theirs plugins.RecordReader = noRecords{}
-	if d.l.info.Records > 0 {
+	if d.l.info.Records > 0 && sp.to > sp.from {
 		r, err := d.l.x.r.OpenPieces(ctx, d.l.info.Name, sp.from, sp.to)
 		if err != nil {
 			return err
@@ -156,13 +156,7 @@ func (d *delta) span(ctx context.Context, conn, to *sql.Conn, sp span) error {
 		return nil
 	}
 	if sp.live.Records > 0 {
-		where := " WHERE " + sp.lo
-		if sp.hi != "" {
-			where += " AND NOT " + sp.hi
-		}
-		if e := readRows(ctx, conn, d.l.table.planAs(d.live+where, false), step); errors.Is(e, errOrder) {
-			return errStale
-		} else if e != nil {
+		if e := d.rows(ctx, conn, told, sp, step); e != nil {
 			return e
 		}
 	}
@@ -178,6 +172,38 @@ func (d *delta) span(ctx context.Context, conn, to *sql.Conn, sp span) error {
 		return errStale
 	}
 	return nil
+}
+
+// rows reads the live rows of one stretch.
+func (d *delta) rows(ctx context.Context, conn *sql.Conn, told plugins.ArtifactReader, sp span, step func(k, v []byte) error) error {
+	if told == nil {
+		where := " WHERE " + sp.lo
+		if sp.hi != "" {
+			where += " AND NOT " + sp.hi
+		}
+		err := readRows(ctx, conn, d.l.table.planAs(d.live+where, false), step)
+		if errors.Is(err, errOrder) {
+			return errStale
+		}
+		return err
+	}
+	r, err := told.OpenPieces(ctx, d.l.info.Name, sp.has[0], sp.has[1])
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	for {
+		k, v, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			err = step(k, v)
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // noRecords is the artifact of an empty table.

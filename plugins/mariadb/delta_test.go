@@ -74,7 +74,7 @@ func TestFewRowsAreChangedInPlace(t *testing.T) {
 	before := fingerprint(t)
 	s := open(t)
 	m := backup(t, s)
-	for _, mode := range []string{"", "yes"} {
+	for _, mode := range []string{"", "yes", "told"} {
 		ids := identities(t)
 		for _, w := range deltaWrecks {
 			runSQL(t, target(), w)
@@ -89,8 +89,17 @@ func TestFewRowsAreChangedInPlace(t *testing.T) {
 			sameFingerprint(t, wrecked, withoutShadows(fingerprint(t)))
 		}
 		run := newRun(t, plugins.OpRestore)
-		run.Options["in-place"] = mode
+		var seen int
+		if mode == "told" {
+			run.Live = backup(t, s)
+			seen = rowsRead(t)
+		} else {
+			run.Options["in-place"] = mode
+		}
 		rep := restore(t, open(t), m, run)
+		if n := rowsRead(t) - seen; mode == "told" && n > 4500 {
+			t.Errorf("the server read %d rows of about 13000, want those that were changed", n)
+		}
 		sameFingerprint(t, before, fingerprint(t))
 		if rep.Records > 600 || rep.Artifacts < 10 {
 			t.Errorf("%d rows of %d tables were written, want the changed ones of all", rep.Records, rep.Artifacts)
@@ -105,6 +114,50 @@ func TestFewRowsAreChangedInPlace(t *testing.T) {
 		if len(anew) != 1 || !strings.Contains(anew[0], "note") {
 			t.Errorf("tables made anew: %v", anew)
 		}
+	}
+}
+
+// rowsRead is how many rows of tables InnoDB has read.
+func rowsRead(t *testing.T) int {
+	t.Helper()
+	return atoi(ask(t, target(), "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME='INNODB_ROWS_READ'"))
+}
+
+// A restore that was told of the live data reads no table that is equal, and
+// what somebody wrote meanwhile is found by the comparison that follows.
+func TestToldOfEqualTables(t *testing.T) {
+	suiteClear(t, target())
+	runSQL(t, target(), "CREATE DATABASE delta; USE delta; CREATE TABLE delta.t (id INT PRIMARY KEY, v INT); INSERT INTO delta.t SELECT seq, seq FROM seq_1_to_3000;"+
+		"CREATE TABLE delta.n (v INT); INSERT INTO delta.n SELECT seq FROM seq_1_to_3000")
+	s := open(t)
+	m := backup(t, s)
+	run := newRun(t, plugins.OpRestore)
+	run.Live = backup(t, s)
+	seen := rowsRead(t)
+	if rep := restore(t, s, m, run); rep.Artifacts != 0 || rep.Unchanged < 2 {
+		t.Errorf("%+v", rep)
+	}
+	if n := rowsRead(t) - seen; n > 500 {
+		t.Errorf("the server read %d rows, want none of the tables", n)
+	}
+	runSQL(t, target(), "UPDATE delta.t SET v=0 WHERE id=100")
+	run = newRun(t, plugins.OpRestore)
+	run.Live = backup(t, s)
+	runSQL(t, target(), "DELETE FROM delta.t WHERE id=100; DELETE FROM delta.t WHERE id=2000")
+	if rep := restore(t, s, m, run); rep.Records < 3000 {
+		t.Errorf("%d rows written, want the whole table", rep.Records)
+	}
+	if d, err := s.Compare(t.Context(), run, m); err != nil || len(d) > 0 {
+		t.Errorf("%v %+v", err, d)
+	}
+	run = newRun(t, plugins.OpRestore)
+	run.Live = backup(t, s)
+	runSQL(t, target(), "DELETE FROM delta.t WHERE id=2000")
+	if _, err := s.Restore(t.Context(), run, m); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := s.Compare(t.Context(), run, m); err != nil || len(d) != 1 {
+		t.Errorf("a row that was deleted after the safety backup is not noticed: %v %+v", err, d)
 	}
 }
 

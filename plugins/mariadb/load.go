@@ -178,7 +178,11 @@ func (l *tableLoad) run(ctx context.Context) error {
 		if err := l.rows(ctx, name); err != nil {
 			return err
 		}
-		if err := l.in(ctx, func() error { return l.finish(ctx, name, keys) }); err != nil {
+		// No row passes through here while the server sorts keys, so other tables are loaded meanwhile.
+		if err := l.addKeys(ctx, name, keys); err != nil {
+			return err
+		}
+		if err := l.in(ctx, func() error { return l.prove(ctx, name) }); err != nil {
 			return err
 		}
 	}
@@ -337,14 +341,19 @@ func (l *tableLoad) note(ctx context.Context, conn *sql.Conn, what string) {
 	l.mu.Unlock()
 }
 
-// finish adds the keys left out and proves the shadow equal.
-func (l *tableLoad) finish(ctx context.Context, name string, keys []string) error {
-	if len(keys) > 0 {
-		add := "ALTER TABLE " + name + " ADD " + strings.Join(keys, ", ADD ")
-		if _, err := l.x.w.db.ExecContext(ctx, add); err != nil {
-			return fmt.Errorf("add keys: %w", err)
-		}
+// addKeys adds the keys left out.
+func (l *tableLoad) addKeys(ctx context.Context, name string, keys []string) error {
+	if len(keys) == 0 {
+		return nil
 	}
+	if _, err := l.x.w.db.ExecContext(ctx, "ALTER TABLE "+name+" ADD "+strings.Join(keys, ", ADD ")); err != nil {
+		return fmt.Errorf("add keys: %w", err)
+	}
+	return nil
+}
+
+// prove compares the shadow with the backup.
+func (l *tableLoad) prove(ctx context.Context, name string) error {
 	ok, err := l.matches(ctx, name)
 	if err == nil && !ok {
 		err = fmt.Errorf("the loaded copy is not equal to the backup (%s): %w: nothing was published", strings.Join(l.warnings, "; "), plugins.ErrData)

@@ -16,8 +16,9 @@ import (
 // stand in the backup's index, so finding them reads no piece.
 type difference struct {
 	spans []span
-	live  plugins.Digest // of all live rows
-	bytes int64          // of the pieces in the spans
+	live  plugins.Digest         // of all live rows
+	bytes int64                  // of the pieces in the spans
+	told  plugins.ArtifactReader // holds the live rows; nil: they are read from the server
 }
 
 // span is a stretch of pieces with the live rows that stand in their place:
@@ -26,6 +27,7 @@ type span struct {
 	from, to int            // pieces, to excluded
 	live     plugins.Digest // of the live rows
 	lo, hi   string         // SQL conditions; empty: no bound
+	has      [2]int         // pieces of told, the second excluded
 }
 
 // scan sorts rows, which come in the order of their keys, into the pieces of
@@ -104,6 +106,50 @@ func scanTable(ctx context.Context, c *sql.Conn, t *tableInfo, pieces []plugins.
 	s.end(len(s.pieces))
 	s.out.live = s.all
 	return s.out, true, err
+}
+
+// tellTable is scanTable by two indexes: that of the backup and that of a
+// backup of what is live.
+func tellTable(pieces, have []plugins.PieceInfo) (d difference) {
+	open := false
+	for i, j := 0, 0; i < len(pieces) || j < len(have); {
+		if i < len(pieces) && j < len(have) && samePiece(pieces[i], have[j]) {
+			i, j, open = i+1, j+1, false
+			continue
+		}
+		if !open {
+			d.spans, open = append(d.spans, span{from: i, to: i, has: [2]int{j, j}}), true
+		}
+		sp := &d.spans[len(d.spans)-1]
+		// A piece that stands in both has no other piece beside it on either side, so the one that ends first goes.
+		var c int
+		switch {
+		case i == len(pieces):
+			c = 1
+		case j == len(have):
+			c = -1
+		default:
+			c = bytes.Compare(pieces[i].Last, have[j].Last)
+		}
+		if c <= 0 {
+			d.bytes += pieces[i].Bytes
+			i++
+			sp.to = i
+		}
+		if c >= 0 {
+			sp.live.Merge(have[j].Digest)
+			j++
+			sp.has[1] = j
+		}
+	}
+	for _, p := range have {
+		d.live.Merge(p.Digest)
+	}
+	return d
+}
+
+func samePiece(a, b plugins.PieceInfo) bool {
+	return a.Digest == b.Digest && bytes.Equal(a.First, b.First) && bytes.Equal(a.Last, b.Last)
 }
 
 // keyColumns are the places of the key's columns among the stored ones; nil when one is not stored.

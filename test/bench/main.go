@@ -28,6 +28,7 @@ var chapters = []struct {
 	{"zookeeper", zookeeperChapter},
 	{"pipeline", pipelineChapter},
 	{"fixed", fixedChapter},
+	{"tables", tablesChapter},
 	{"scale", scaleChapter},
 }
 
