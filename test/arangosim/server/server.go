@@ -29,6 +29,7 @@ type Server struct {
 	jwtKey []byte
 
 	readOnly    atomic.Bool
+	batchIDs    atomic.Uint64 // begins at the time of start: a batch of before a restart is unknown
 	users       userCache
 	batches     holders[*batch]
 	dumps       holders[*parallelDump]
@@ -57,6 +58,7 @@ func Start(cfg Config) (*Server, error) {
 	if os.Getenv("ARANGOSIM_LOG") != "" {
 		s.log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
+	s.batchIDs.Store(uint64(time.Now().UnixMicro())) // a batch of before a restart stays unknown
 	if s.jwtKey, err = secret(filepath.Join(cfg.Dir, "jwt.secret")); err != nil {
 		return nil, err
 	}
