@@ -11,7 +11,7 @@ PROGRAMS := mariadbd etcd etcdctl age zstd python3
 DIR ?= /tmp/cso-lab
 
 .DEFAULT_GOAL := help
-.PHONY: help build temporald demo test test-go test-arangosim test-boundaries test-kill test-temporald lint lab-up lab-down bench fuzz record-history deps clean
+.PHONY: help build temporald demo test test-go test-arangosim test-boundaries test-kill test-arangodb test-temporald lint lab-up lab-down bench fuzz record-history deps clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -56,6 +56,10 @@ KILL_RESULTS := $(CACHE)/kill.jsonl
 test-kill: deps build ## the whole kill matrix, on real processes; goes on where it was interrupted; writes docs/reliability.md (long)
 	@CSO_LAB_BIN=$(BIN) CSO_KILL=all CSO_KILL_RESULTS=$(KILL_RESULTS) CSO_KILL_DOC=$(CURDIR)/docs/reliability.md \
 	  go test -count=1 -timeout 8h -run 'TestKill$$' ./test/e2e
+
+test-arangodb: ## the whole conformance suite on a real ArangoDB, whose content is overwritten: ENDPOINT=http://HOST:8529[,…] [ARANGO_USER=root] [PASSWORD_FILE=…] [JWT_FILE=…]
+	@CSO_TEST_ARANGODB_ENDPOINT='$(ENDPOINT)' CSO_TEST_ARANGODB_USER='$(ARANGO_USER)' CSO_TEST_ARANGODB_PASSWORD_FILE='$(PASSWORD_FILE)' \
+	CSO_TEST_ARANGODB_JWT_FILE='$(JWT_FILE)' go test -tags arangodb -count=1 -timeout 1h -v -run 'TestConformanceReal$$' ./plugins/arangodb
 
 test-temporald:
 	@go -C temporald vet ./...

@@ -197,7 +197,7 @@ func (t *collectionTask) native(ctx context.Context, body []byte) (bool, error) 
 	for _, d := range docs { // the envelope, as a document may have an attribute "type" of its own
 		lines = append(append(append(lines, `{"type":2300,"data":`...), d...), "}\n"...)
 	}
-	_, err := t.s.c.do(ctx, call{method: "PUT", db: t.db, path: "/_api/replication/restore-data", query: map[string]string{"collection": t.name}, raw: lines, timeout: longCall})
+	_, err := t.s.c.do(ctx, call{method: "PUT", db: t.db, path: "/_api/replication/restore-data", query: map[string]string{"collection": t.name}, raw: lines})
 	if err == nil {
 		return true, nil
 	}
@@ -213,7 +213,7 @@ func (t *collectionTask) send(ctx context.Context, body []byte, patient bool) er
 	if done, err := t.native(ctx, body); done || err != nil {
 		return err
 	}
-	q := call{method: "POST", db: t.db, path: "/_api/document/" + esc(t.name), query: t.query(), body: json.RawMessage(body), timeout: longCall}
+	q := call{method: "POST", db: t.db, path: "/_api/document/" + esc(t.name), query: t.query(), body: json.RawMessage(body)}
 	a, err := t.s.c.do(ctx, q)
 	if err != nil {
 		return err
@@ -290,7 +290,7 @@ func (t *collectionTask) remove(ctx context.Context) error {
 	}
 	keys := t.removes
 	t.removes = nil
-	_, err := t.s.c.do(ctx, call{method: "DELETE", db: t.db, path: "/_api/document/" + esc(t.name), query: map[string]string{"silent": "true", "ignoreRevs": "true"}, body: keys, timeout: longCall})
+	_, err := t.s.c.do(ctx, call{method: "DELETE", db: t.db, path: "/_api/document/" + esc(t.name), query: map[string]string{"silent": "true", "ignoreRevs": "true"}, body: keys})
 	return err
 }
 

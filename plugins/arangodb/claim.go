@@ -29,7 +29,8 @@ type claim struct {
 	s       *session
 	run     plugins.Run
 	account string
-	rev     string // of the guard
+	rev     string      // of the guard
+	super   *superToken // under a fence, instead of the account
 }
 
 // guard is the document.
@@ -39,6 +40,7 @@ type guard struct {
 	Epoch   uint64 `json:"epoch"`
 	Rank    int    `json:"rank"`
 	Attempt string `json:"attempt"`
+	Super   bool   `json:"super,omitempty"` // it writes as the super user, by tokens that expire
 }
 
 const guardPath = "/_api/document/" + guardCollection + "/claim"
@@ -59,7 +61,12 @@ func (s *session) guard(ctx context.Context, c *client) (guard, error) {
 
 // own makes the product's own collection, where there is none.
 func (s *session) own(ctx context.Context) error {
-	_, err := s.main.do(ctx, call{method: "POST", db: systemDB, path: "/_api/collection", body: map[string]any{"name": guardCollection, "isSystem": true}})
+	// Asked first: a read-only server refuses to make one even if it is there.
+	_, err := s.main.do(ctx, call{method: "GET", db: systemDB, path: "/_api/collection/" + guardCollection})
+	if !errors.Is(err, plugins.ErrNotFound) {
+		return err
+	}
+	_, err = s.main.do(ctx, call{method: "POST", db: systemDB, path: "/_api/collection", body: map[string]any{"name": guardCollection, "isSystem": true}})
 	if numbered(err, errDuplicateName) {
 		return nil
 	}
@@ -77,6 +84,9 @@ func (s *session) claim(ctx context.Context, run plugins.Run) error {
 	k := &claim{s: s, run: run}
 	err := k.take(ctx)
 	if err != nil {
+		if ro, _, merr := s.isReadOnly(ctx); merr == nil && len(ro) > 0 && k.super == nil && statused(err, 403) {
+			err = fmt.Errorf("%s is read-only: %w: set it to default: %s", ro[0], plugins.ErrUnavailable, err.Error()) // not wrapped: the credentials are right
+		}
 		return ended(ctx, fmt.Errorf("%s: claim the right to write: %w", s.target, s.hint(err)))
 	}
 	s.holds = k
@@ -84,11 +94,18 @@ func (s *session) claim(ctx context.Context, run plugins.Run) error {
 }
 
 func (k *claim) take(ctx context.Context) error {
+	if err := k.underFence(ctx); err != nil {
+		return err
+	}
 	if err := k.register(ctx); err != nil {
 		return err
 	}
 	if err := k.evict(ctx); err != nil {
 		return err
+	}
+	if k.super != nil {
+		k.s.c = k.superClient()
+		return nil
 	}
 	secret := make([]byte, 24)
 	rand.Read(secret) // never fails (crypto/rand)
@@ -127,7 +144,7 @@ func (k *claim) fenced(g guard) error {
 
 // register puts this attempt into the guard.
 func (k *claim) register(ctx context.Context) error {
-	mine := guard{Key: "claim", Epoch: k.run.Epoch, Rank: rank(k.run.Operation), Attempt: k.run.Attempt}
+	mine := guard{Key: "claim", Epoch: k.run.Epoch, Rank: rank(k.run.Operation), Attempt: k.run.Attempt, Super: k.super != nil}
 	for {
 		g, err := k.s.guard(ctx, k.s.main)
 		switch {
@@ -147,6 +164,9 @@ func (k *claim) register(ctx context.Context) error {
 		}
 		if statused(err, 412, 409) {
 			continue
+		}
+		if err == nil && g.Super && g.Attempt != mine.Attempt {
+			err = sleep(ctx, tokenLife+clockSkew) // until the last token of the one before has expired
 		}
 		return err
 	}
@@ -236,6 +256,9 @@ func sleep(ctx context.Context, d time.Duration) error {
 func (k *claim) drop(ctx context.Context, c *client) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
+	if k.super != nil {
+		return k.dropSuper(ctx)
+	}
 	_, err := c.do(ctx, call{method: "DELETE", db: systemDB, path: "/_api/user/" + esc(k.account), once: true})
 	// Gone: a successor has removed it, and with it the right to ask.
 	if statused(err, 401, 404) {
@@ -296,7 +319,7 @@ func (s *session) Quiet(ctx context.Context, run plugins.Run) error {
 	if err := s.claim(ctx, run); err != nil {
 		return err
 	}
-	if err := s.undoReadOnly(ctx, true); err != nil {
+	if err := s.undoReadOnly(ctx, run); err != nil {
 		return err
 	}
 	return s.release()

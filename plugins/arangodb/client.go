@@ -35,8 +35,9 @@ const (
 type client struct {
 	conns   []connection.Connection
 	addrs   []string
-	timeout time.Duration // how long a server may be silent
-	now     *atomic.Int32 // index of the member in use
+	timeout time.Duration                         // how long a server may be silent
+	now     *atomic.Int32                         // index of the member in use
+	token   func(context.Context) (string, error) // nil: the connections authenticate
 }
 
 // call is one request.
@@ -84,15 +85,23 @@ type credentials struct {
 }
 
 func (c credentials) authentication() connection.Authentication {
-	if c.secret == "" {
+	switch {
+	case c == credentials{}:
+		return nil
+	case c.secret == "":
 		return connection.NewBasicAuth(c.user, c.password)
 	}
-	// https://docs.arango.ai/arangodb/stable/develop/http-api/authentication/#superuser-token
+	return connection.NewHeaderAuth("Authorization", "bearer %s", superJWT(c.secret, ""))
+}
+
+// superJWT makes a token of the super user: https://docs.arango.ai/arangodb/stable/develop/http-api/authentication/#superuser-token.
+// more are further claims, with a comma before them.
+func superJWT(secret, more string) string {
 	b64 := base64.RawURLEncoding
-	t := b64.EncodeToString([]byte(`{"alg":"HS256","typ":"JWT"}`)) + "." + b64.EncodeToString([]byte(`{"iss":"arangodb","server_id":"cso-backup"}`))
-	m := hmac.New(sha256.New, []byte(c.secret))
+	t := b64.EncodeToString([]byte(`{"alg":"HS256","typ":"JWT"}`)) + "." + b64.EncodeToString([]byte(`{"iss":"arangodb","server_id":"cso-backup"`+more+`}`))
+	m := hmac.New(sha256.New, []byte(secret))
 	m.Write([]byte(t))
-	return connection.NewHeaderAuth("Authorization", "bearer %s", t+"."+b64.EncodeToString(m.Sum(nil)))
+	return t + "." + b64.EncodeToString(m.Sum(nil))
 }
 
 func newTransport(cfg *tls.Config) *http.Transport {
@@ -149,6 +158,14 @@ type head struct {
 
 // send sends a request to one member and returns when the head of the answer is there.
 func (c *client) send(ctx context.Context, member int, q call) (*head, error) {
+	bearer := ""
+	if c.token != nil {
+		t, err := c.token(ctx)
+		if err != nil {
+			return nil, ended(ctx, err)
+		}
+		bearer = "bearer " + t
+	}
 	every := max(c.timeout, q.timeout)
 	inner, stop := context.WithCancelCause(ctx)
 	timer := time.AfterFunc(every, func() { stop(errSilent) })
@@ -158,6 +175,9 @@ func (c *client) send(ctx context.Context, member int, q call) (*head, error) {
 		}
 		for k, v := range q.header {
 			r.AddHeader(k, v)
+		}
+		if bearer != "" {
+			r.AddHeader("Authorization", bearer)
 		}
 		if q.raw != nil {
 			r.AddHeader(connection.ContentType, octetBody)
@@ -204,6 +224,9 @@ func (c *client) stream(ctx context.Context, q call) (*head, error) {
 		} else {
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
+			}
+			if errors.Is(err, plugins.ErrFenced) {
+				return nil, err
 			}
 			err = fmt.Errorf("%s %s%s: %w: %w", q.method, c.addrs[at], q.url(), plugins.ErrUnavailable, err)
 		}

@@ -16,7 +16,10 @@ const (
 	settleFor   = 300 * time.Millisecond
 	drainFor    = 20 * time.Second
 	readOnlyFor = 2 * time.Minute // after which a read-only mode that was left on is undone by whoever looks
+	modeRounds  = 10              // how often the coordinators are asked to change their mode
 	leasePath   = "/_api/document/" + guardCollection + "/readonly"
+
+	oneMoment = "one moment of the whole cluster: the snapshots of all DB servers were taken while every coordinator was read-only and no transaction ran; definitions as they were when the copy began"
 )
 
 // server is one row of the cluster's health:
@@ -68,7 +71,7 @@ func (s *session) clusterView(ctx context.Context, run plugins.Run, frozen bool)
 		if err != nil {
 			return nil, err
 		}
-		words = "one moment of the whole cluster: the snapshots of all DB servers were taken while every coordinator was read-only and no transaction ran; definitions as they were when the copy began"
+		words = oneMoment
 		defer func() {
 			if uerr := undo(); uerr != nil && v != nil {
 				v.drop(ctx)
@@ -136,7 +139,7 @@ func (s clusterSession) Pin(ctx context.Context, run plugins.Run) (plugins.Pin, 
 	if err != nil {
 		return nil, ended(ctx, err)
 	}
-	if err := s.undoReadOnly(ctx, false); err != nil {
+	if err := s.undoReadOnly(ctx, run); err != nil {
 		return nil, err
 	}
 	v, err := s.clusterView(ctx, run, s.options(run, "read_only") != "no")
@@ -146,7 +149,7 @@ func (s clusterSession) Pin(ctx context.Context, run plugins.Run) (plugins.Pin, 
 	return newPin(v, marks), nil
 }
 
-// lease says who made the server read-only and until when; it is written before.
+// lease says who made the server read-only, why and until when; it is written before.
 type lease struct {
 	Key   string    `json:"_key"`
 	Epoch uint64    `json:"epoch"`
@@ -154,9 +157,25 @@ type lease struct {
 	Until time.Time `json:"until"`
 }
 
-// freeze makes every coordinator read-only and waits until nothing runs any more. Undo ends it.
+const forPin, forFence = "pin", "fence"
+
+// stale says whether a run may end the read-only mode: who set it is dead, or has outlived its lease. Of one
+// run only one attempt works on a unit, so that a pin which is still being taken is never another's.
+func (l *lease) stale(run plugins.Run, now time.Time) bool {
+	return now.After(l.Until) || l.Epoch < run.Epoch || l.Why == forPin && l.Epoch == run.Epoch
+}
+
+// freeze makes every coordinator read-only and waits until nothing runs any more. Undo ends it. What is read-only
+// already, by a fence or an administrator, stays so.
 func (s *session) freeze(ctx context.Context, run plugins.Run, all []server) (undo func() error, err error) {
-	if err := s.setLease(ctx, &lease{Key: "readonly", Epoch: run.Epoch, Why: "pin", Until: time.Now().Add(readOnlyFor)}); err != nil {
+	ro, others, err := s.isReadOnly(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(ro) > 0 && others == 0 {
+		return func() error { return nil }, s.drain(ctx)
+	}
+	if err := s.setLease(ctx, &lease{Key: "readonly", Epoch: run.Epoch, Why: forPin, Until: time.Now().Add(readOnlyFor)}); err != nil {
 		return nil, err
 	}
 	undo = func() error {
@@ -181,25 +200,26 @@ func (s *session) everyMode(ctx context.Context, mode string, all []server) erro
 			alive++
 		}
 	}
-	done := map[string]bool{}
+	done := map[string]bool{} // ids of coordinators
+	told := make([]bool, len(s.c.conns))
 	var errs []error
-	for i := range s.c.conns {
-		var id struct{ ID string }
-		if s.cluster {
-			a, err := s.c.do(ctx, call{method: "GET", db: systemDB, path: "/_admin/server/id", member: i + 1})
-			if err == nil {
-				err = a.decode(&id)
-			}
-			if err != nil {
-				errs = append(errs, err)
+	for range modeRounds {
+		errs = nil
+		for i := range s.c.conns {
+			if told[i] {
 				continue
 			}
+			id, err := s.setMode(ctx, mode, i+1)
+			if told[i] = err == nil; told[i] {
+				done[id] = true
+			} else {
+				errs = append(errs, err)
+			}
 		}
-		if _, err := s.c.do(ctx, call{method: "PUT", db: systemDB, path: "/_admin/server/mode", body: map[string]string{"mode": mode}, member: i + 1}); err != nil {
-			errs = append(errs, err)
-			continue
+		// A member that is known to be dead is not waited for: writers are.
+		if len(done) > 0 && len(done) >= alive || sleep(ctx, 200*time.Millisecond) != nil {
+			break
 		}
-		done[id.ID] = true
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -215,6 +235,22 @@ func (s *session) everyMode(ctx context.Context, mode string, all []server) erro
 		return fmt.Errorf("only %d of %d coordinators are %s: %w: %w: name every coordinator in the estate file, or set read_only to no", len(done), alive, mode, plugins.ErrUnavailable, errors.Join(errs...))
 	}
 	return nil
+}
+
+// setMode sets the mode of one member, and says which server it is.
+func (s *session) setMode(ctx context.Context, mode string, member int) (string, error) {
+	var id struct{ ID string }
+	if s.cluster {
+		a, err := s.c.do(ctx, call{method: "GET", db: systemDB, path: "/_admin/server/id", member: member, once: true})
+		if err == nil {
+			err = a.decode(&id)
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	_, err := s.c.do(ctx, call{method: "PUT", db: systemDB, path: "/_admin/server/mode", body: map[string]string{"mode": mode}, member: member, once: true})
+	return id.ID, err
 }
 
 // awaitMode waits until a member that answers says that it has a mode.
@@ -270,7 +306,11 @@ func (s *session) setLease(ctx context.Context, l *lease) error {
 	if err := s.own(ctx); err != nil {
 		return fmt.Errorf("note the read-only mode: %w", err)
 	}
-	_, err := s.c.do(ctx, call{method: "POST", db: systemDB, path: "/_api/document/" + guardCollection, body: l, query: map[string]string{"overwriteMode": "replace", "waitForSync": "true"}})
+	return s.writeLease(ctx, l)
+}
+
+func (s *session) writeLease(ctx context.Context, l *lease) error {
+	_, err := s.main.do(ctx, call{method: "POST", db: systemDB, path: "/_api/document/" + guardCollection, body: l, query: map[string]string{"overwriteMode": "replace", "waitForSync": "true"}})
 	if numbered(err, errReadOnly) {
 		return fmt.Errorf("the server is already read-only: %w: %w", plugins.ErrUnavailable, err)
 	}
@@ -302,7 +342,7 @@ func (s *session) thaw(ctx context.Context) error {
 // readLease is the note of a read-only mode that this product has set, or nil.
 func (s *session) readLease(ctx context.Context) (*lease, error) {
 	var l lease
-	err := s.c.get(ctx, systemDB, leasePath, nil, &l)
+	err := s.main.get(ctx, systemDB, leasePath, nil, &l)
 	if errors.Is(err, plugins.ErrNotFound) {
 		return nil, nil
 	}
@@ -312,30 +352,31 @@ func (s *session) readLease(ctx context.Context) (*lease, error) {
 	return &l, nil
 }
 
-// undoReadOnly ends a read-only mode that this product has set and that has outlived its lease, or at once.
-func (s *session) undoReadOnly(ctx context.Context, now bool) error {
+// undoReadOnly ends a read-only mode that this product has set and that the run may end.
+func (s *session) undoReadOnly(ctx context.Context, run plugins.Run) error {
 	l, err := s.readLease(ctx)
-	if err != nil || l == nil || !now && time.Now().Before(l.Until) {
+	if err != nil || l == nil || !l.stale(run, time.Now()) {
 		return ended(ctx, err)
 	}
 	return ended(ctx, s.thaw(ctx))
 }
 
-// isReadOnly asks every member for its mode.
-func (s *session) isReadOnly(ctx context.Context) ([]string, error) {
-	var out []string
+// isReadOnly asks every member for its mode: which are read-only, and how many others answer.
+func (s *session) isReadOnly(ctx context.Context) (out []string, others int, err error) {
 	for i, a := range s.c.addrs {
 		ans, err := s.c.do(ctx, call{method: "GET", db: systemDB, path: "/_admin/server/mode", member: i + 1, once: true})
 		if err != nil {
 			if ctx.Err() != nil {
-				return nil, ctx.Err()
+				return nil, 0, ctx.Err()
 			}
 			continue // health says so elsewhere
 		}
 		var m struct{ Mode string }
 		if json.Unmarshal(ans.body, &m) == nil && strings.EqualFold(m.Mode, "readonly") {
 			out = append(out, a)
+		} else {
+			others++
 		}
 	}
-	return out, nil
+	return out, others, nil
 }

@@ -146,7 +146,7 @@ func fill(t testing.TB, on plugins.Target, seed int64) {
 	c.do("PUT", "_system", "/_api/user/app/database/shop/customers", obj{"grant": "ro"})
 	c.do("POST", "_system", "/_api/user", obj{"user": "reader/ü", "passwd": "second", "active": c.rng.IntN(2) == 0})
 	c.do("PUT", "_system", "/_api/user/"+url.PathEscape("reader/ü")+"/database/*", obj{"grant": "ro"})
-	c.do("PUT", "_system", "/_api/user/root", obj{"passwd": rootPassword, "active": true})
+	c.do("PUT", "_system", "/_api/user/root", obj{"passwd": c.pw, "active": true})
 }
 
 func (c *content) fillShop(seed int64) {
@@ -264,12 +264,13 @@ func wreck(t testing.TB, on plugins.Target, seed int64) {
 	for _, i := range c.rng.Perm(len(steps))[:6] {
 		steps[i]()
 	}
+	c.maybe("DELETE", "_system", "/_api/collection/large", nil)
 	n := c.rng.IntN(1000)
 	c.maybe("POST", "_system", "/_api/database", obj{"name": fmt.Sprintf("late%d", n)})
 	c.maybe("POST", db, "/_api/collection", obj{"name": fmt.Sprintf("late%d", n)})
 	c.maybe("POST", db, fmt.Sprintf("/_api/document/late%d", n), `[{"a":1},{"a":2}]`)
 	c.maybe("POST", db, "/_api/index?collection=orders", obj{"type": "persistent", "fields": []string{"total"}, "name": fmt.Sprintf("late%d", n)})
-	c.maybe("POST", db, "/_api/view", obj{"name": fmt.Sprintf("late%d", n), "type": "arangosearch"})
+	c.maybe("POST", db, "/_api/view", obj{"name": fmt.Sprintf("lateview%d", n), "type": "arangosearch"})
 	c.maybe("POST", db, "/_api/analyzer", obj{"name": fmt.Sprintf("late%d", n), "type": "identity"})
 	c.maybe("POST", db, "/_api/aqlfunction", obj{"name": fmt.Sprintf("late::f%d", n), "code": "function () { return 1; }"})
 	c.maybe("PUT", db, fmt.Sprintf("/_api/tasks/late%d", n), obj{"name": "late", "command": "1", "period": 100000})

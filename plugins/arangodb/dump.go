@@ -92,6 +92,10 @@ func (v *view) shard(ctx context.Context, db, name string, servers []string, run
 			all = append(all, fmt.Errorf("shard %s: no batch on %s", name, server))
 			continue
 		}
+		if server != "" && b.gone.Load() {
+			all = append(all, fmt.Errorf("shard %s: %s does not answer: %w", name, server, plugins.ErrUnavailable))
+			continue
+		}
 		for try := 1; ; try++ {
 			s := newSorter(run.Scratch)
 			err := v.dump(ctx, db, name, b, func(d document) error {
@@ -110,9 +114,11 @@ func (v *view) shard(ctx context.Context, db, name string, servers []string, run
 			}
 			if errors.Is(err, errBroken) && try < dumpTries {
 				// The server may have gone on past what did not arrive; at the end of a dump it forgets how far it was.
-				if derr := v.dump(ctx, db, name, b, nil); derr == nil {
+				derr := v.dump(ctx, db, name, b, nil)
+				if derr == nil {
 					continue
 				}
+				b.gone.Store(errors.Is(derr, plugins.ErrUnavailable))
 			}
 			all = append(all, err)
 			break
@@ -150,7 +156,8 @@ func (v *view) dump(ctx context.Context, db, name string, b *batch, put func(doc
 		case err != nil && (put != nil || !errors.Is(err, errBroken)):
 			return fmt.Errorf("dump %s/%s: %w", db, name, err)
 		}
-		if err == nil && (h.status == 204 || h.header.Get("x-arango-replication-checkmore") != "true") {
+		// Whoever only goes to the end does not need the documents.
+		if (err == nil || put == nil) && (h.status == 204 || h.header.Get("x-arango-replication-checkmore") != "true") {
 			return nil
 		}
 		chunk = min(chunk*2, lastChunk)

@@ -61,7 +61,7 @@ func (s *session) Health(ctx context.Context) (plugins.Health, error) {
 
 // modes looks for servers that are read-only, and whose doing it is.
 func (s *session) modes(ctx context.Context, g grader) error {
-	ro, err := s.isReadOnly(ctx)
+	ro, _, err := s.isReadOnly(ctx)
 	if err != nil || len(ro) == 0 {
 		return err
 	}

@@ -94,6 +94,8 @@ var (
 	_ plugins.Pinner          = singleSession{}
 	_ plugins.Pinner          = clusterSession{}
 	_ plugins.Planner         = (*session)(nil)
+	_ plugins.Fencer          = superSingle{}
+	_ plugins.Fencer          = superCluster{}
 	_ plugins.AccountSwitcher = (*session)(nil)
 	_ plugins.Quieter         = (*session)(nil)
 )
@@ -133,10 +135,16 @@ func (p *Plugin) Open(ctx context.Context, t plugins.Target) (plugins.Session, e
 		s.tr.CloseIdleConnections()
 		return nil, fmt.Errorf("%s: %w", t, err)
 	}
-	if s.cluster {
-		return clusterSession{s}, nil
+	single, cluster := singleSession{s}, clusterSession{s}
+	switch {
+	case s.cluster && s.cred.secret != "":
+		return superCluster{cluster, fencer{s}}, nil
+	case s.cluster:
+		return cluster, nil
+	case s.cred.secret != "":
+		return superSingle{single, fencer{s}}, nil
 	}
-	return singleSession{s}, nil
+	return single, nil
 }
 
 func newSession(t plugins.Target) (*session, error) {
@@ -252,11 +260,14 @@ func (s *session) hint(err error) error {
 	return err
 }
 
-func (s *session) PreHook(ctx context.Context, _ plugins.Run) error { return ctx.Err() }
+// PreHook and PostHook undo a read-only mode that an attempt which died has left behind.
+func (s *session) PreHook(ctx context.Context, run plugins.Run) error {
+	return s.undoReadOnly(ctx, run)
+}
 
-// PostHook undoes a read-only mode that an attempt which died has left behind.
-func (s *session) PostHook(ctx context.Context, _ plugins.Run) error {
-	return s.undoReadOnly(ctx, false)
+// PostHook is as PreHook.
+func (s *session) PostHook(ctx context.Context, run plugins.Run) error {
+	return s.undoReadOnly(ctx, run)
 }
 
 // Close gives up the claim, if there is one.

@@ -21,7 +21,9 @@ type structure struct {
 }
 
 func (w *structure) call(ctx context.Context, q call) error {
-	q.timeout = longCall
+	if q.method != "GET" && (strings.HasPrefix(q.path, "/_api/index") || strings.HasPrefix(q.path, "/_api/view")) {
+		q.timeout = longCall // it is built over all documents before the server answers
+	}
 	_, err := w.s.c.do(ctx, q)
 	if w.spoiled(err) {
 		return nil

@@ -1,6 +1,7 @@
 package arangodb_test
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -25,6 +26,22 @@ func TestConformanceSimulatedSingle(t *testing.T) {
 	central, east := start(t, server.Config{Version: "3.12"}), start(t, server.Config{Version: "3.11"})
 	second := east.target(t, "east")
 	plugintest.Run(t, harness(central.target(t, "central"), &second, "SIMULATED ArangoDB 3.12, single server (a real one has not been run against)"))
+}
+
+// TestConformanceSimulatedFenced has the server's JWT secret: its sessions are Fencers.
+func TestConformanceSimulatedFenced(t *testing.T) {
+	s := start(t, server.Config{Version: "3.12", Mode: "cluster", Coordinators: 2})
+	h := harness(s.superTarget(t, "central"), nil, "SIMULATED ArangoDB 3.12, cluster of 2 coordinators, as the super user (a real one has not been run against)")
+	h.Kills, h.Large = 1, nil
+	plugintest.Run(t, h)
+}
+
+// TestConformanceSimulatedOld is the oldest version.
+func TestConformanceSimulatedOld(t *testing.T) {
+	s := start(t, server.Config{Version: "3.8"})
+	h := harness(s.target(t, "central"), nil, "SIMULATED ArangoDB 3.8, single server (a real one has not been run against)")
+	h.Kills, h.Large = 1, nil
+	plugintest.Run(t, h)
 }
 
 func TestConformanceSimulatedCluster(t *testing.T) {
@@ -107,14 +124,17 @@ func invariant(t testing.TB, on plugins.Target) {
 }
 
 // large adds 160 MiB of documents that do not compress.
-func large(t testing.TB, on plugins.Target) {
+func large(t testing.TB, on plugins.Target) { largeOf(t, on, 40) }
+
+// largeOf adds n times 4 MiB.
+func largeOf(t testing.TB, on plugins.Target, n int) {
 	t.Helper()
 	a := foreign(t, on)
 	defer a.close()
 	a.do("POST", "_system", "/_api/collection", obj{"name": "large", "numberOfShards": 2, "replicationFactor": 1})
 	r := rand.NewChaCha8([32]byte{1})
 	raw := make([]byte, 4096)
-	for i := range 40 {
+	for i := range n {
 		var b strings.Builder
 		for k := range 512 {
 			r.Read(raw)
@@ -133,7 +153,7 @@ func tryWrite(on plugins.Target) error {
 	if err != nil {
 		return err
 	}
-	a := &api{base: m.Address, user: "root", pw: pw, http: plainHTTP}
+	a := &api{base: m.Address, user: cmp.Or(m.Options["user"], "root"), pw: pw, http: plainHTTP}
 	code, out, err := a.try("POST", "_system", "/_api/document/settings?overwriteMode=replace", `{"_key":"try","n":1}`)
 	if err == nil && code >= 300 {
 		err = fmt.Errorf("HTTP %d %s", code, out)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/csobackup/cso_backupnrestore/plugins"
@@ -17,8 +18,9 @@ const batchTTL = 2 * time.Minute
 type batch struct {
 	server string // DB server; empty on a single server
 	id     string
-	tick   string // the server's write counter
-	taken  bool   // its snapshot is known to be taken
+	tick   string      // the server's write counter
+	taken  bool        // its snapshot is known to be taken
+	gone   atomic.Bool // the server did not answer for a while: shards are read from others
 }
 
 // view is a held state of all documents: a batch on the single server, or on each DB server.

@@ -112,7 +112,7 @@ func (w *wrecker) additions(ctx context.Context) error {
 		{mainDB, "POST", "/_api/collection", object{"name": "latecomer"}},
 		{mainDB, "POST", "/_api/document/latecomer", []object{{"a": 1}, {"a": 2}}},
 		{mainDB, "POST", "/_api/index?collection=awkward", object{"type": "persistent", "fields": []string{"n"}, "name": fmt.Sprintf("late%d", n)}},
-		{mainDB, "POST", "/_api/view", object{"name": fmt.Sprintf("late%d", n), "type": "arangosearch"}},
+		{mainDB, "POST", "/_api/view", object{"name": fmt.Sprintf("lateview%d", n), "type": "arangosearch"}},
 		{mainDB, "POST", "/_api/aqlfunction", object{"name": "late::f", "code": "function () { return 1; }"}},
 		{mainDB, "PUT", "/_api/tasks/late", object{"name": "late", "command": "1", "period": 100000}},
 		{systemDB, "POST", "/_api/document/settings?overwriteMode=replace", object{"_key": "release", "n": 2_000_000 + n}},
