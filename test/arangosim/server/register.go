@@ -81,6 +81,7 @@ func (s *Server) register() {
 	s.registerReplication()
 	s.registerCluster()
 	s.registerFoxx()
+	s.registerJobs()
 }
 
 func (s *Server) registerGraphs() {

@@ -37,20 +37,23 @@ type handler func(r *request) error
 
 func (s *Server) serve(n *node, w http.ResponseWriter, hr *http.Request) {
 	r := &request{Server: s, node: n, w: w, http: hr, query: hr.URL.Query()}
+	w.Header().Set("Server", "ArangoDB")
+	r.answer(r.handle)
+}
+
+// answer runs f and answers with its error. A handler that stumbles over a
+// request answers 500; the simulator lives on.
+func (r *request) answer(f func() error) {
 	defer func() {
-		// A handler that stumbles over a request answers 500; the simulator lives on.
 		if p := recover(); p != nil {
 			if p == http.ErrAbortHandler {
 				panic(p)
 			}
-			s.log.Error("handler failed", "path", hr.URL.Path, "panic", p)
-			if !r.sent {
-				r.fail(fail(4, "%v", p))
-			}
+			r.log.Error("handler failed", "path", r.http.URL.Path, "panic", p)
+			r.fail(fail(4, "%v", p))
 		}
 	}()
-	w.Header().Set("Server", "ArangoDB")
-	if err := r.handle(); err != nil {
+	if err := f(); err != nil {
 		r.fail(errorOf(err))
 	}
 }
@@ -74,6 +77,14 @@ func (r *request) handle() error {
 	if err := r.readBody(); err != nil {
 		return err
 	}
+	if mode := r.http.Header.Get(asyncHeader); mode == "store" || mode == "true" {
+		return r.startJob(mode == "store")
+	}
+	return r.dispatch()
+}
+
+// dispatch finds the handler and runs it, once rights are checked.
+func (r *request) dispatch() error {
 	rt, vars, methodKnown := r.find()
 	if rt == nil {
 		if err := r.authenticate(); err != nil {

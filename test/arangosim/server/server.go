@@ -38,6 +38,7 @@ type Server struct {
 	locks       keyLocks
 	faults      faults
 	queries     queryLog
+	jobs        jobs
 	maintenance maintenance
 	backups     sync.Mutex
 
@@ -97,6 +98,7 @@ func (s *Server) Close() error {
 	if s.stop != nil {
 		s.stop()
 	}
+	s.jobs.close()
 	var err error
 	for _, n := range s.nodes {
 		err = errors.Join(err, n.close())
