@@ -131,16 +131,26 @@ func loadAccounts(ctx context.Context, r plugins.ArtifactReader) (accounts, erro
 // AccountArtifact is true for the one artifact of accounts.
 func (s *session) AccountArtifact(name string) bool { return name == accountsArtifact }
 
-// step is one statement on accounts; secret ones are not shown.
+// step is one statement on accounts; what it holds is not shown.
 type step struct {
 	what, text string
-	super      bool // only a superuser may
+	super      bool   // only a superuser may
+	row        string // the same as a change of rows: for a role that may write those
+}
+
+// rowsToo says whether the session's role, no superuser, may change the rows of accounts: with that,
+// superusers and identities can be restored.
+func (s *session) rowsToo(live accounts) bool {
+	me, _ := live.role(s.cfg.user)
+	_, may := live[accKey(accPermission, s.cfg.user, "<keyspace system_auth>", "MODIFY")]
+	return !me.Super && may
 }
 
 // accountSteps lead from live to want: made and changed first, then what is too much, and the
 // session's own role last, so that nobody is locked out on the way.
 func (s *session) accountSteps(want, live accounts) ([]step, error) {
 	var steps, removals, own []step
+	byRow := s.rowsToo(live)
 	for _, k := range slices.Sorted(maps.Keys(want)) {
 		if have, ok := live[k]; ok && have == want[k] {
 			continue
@@ -180,9 +190,10 @@ func (s *session) accountSteps(want, live accounts) ([]step, error) {
 			steps = append(steps, step{what: "datacenters of " + p[1], text: "ALTER ROLE " + quote(p[1]) + " WITH ACCESS TO DATACENTERS {" + strings.Join(dcs, ", ") + "}"})
 		case accIdentity:
 			if _, ok := live[k]; ok {
-				steps = append(steps, step{what: "drop an identity", text: "DROP IDENTITY " + literal(p[1]), super: true})
+				steps = append(steps, dropIdentity(p[1]))
 			}
-			steps = append(steps, step{what: "add an identity to " + want[k], text: "ADD IDENTITY " + literal(p[1]) + " TO ROLE " + literal(want[k]), super: true})
+			steps = append(steps, step{what: "add an identity to " + want[k], text: "ADD IDENTITY " + literal(p[1]) + " TO ROLE " + literal(want[k]), super: true,
+				row: "INSERT INTO system_auth.identity_to_role (identity, role) VALUES (" + literal(p[1]) + ", " + literal(want[k]) + ")"})
 		}
 	}
 	for _, k := range slices.Sorted(maps.Keys(live)) {
@@ -190,14 +201,20 @@ func (s *session) accountSteps(want, live accounts) ([]step, error) {
 			continue
 		}
 		p := strings.Split(k, "\x00")
-		gone := func(role string) bool { _, kept := want.role(role); return !kept }
+		// What goes with its role needs no statement of its own, unless the role goes as a row.
+		gone := func(role string) bool {
+			_, kept := want.role(role)
+			r, _ := live.role(role)
+			return !kept && !(r.Super && byRow)
+		}
 		switch p[0] {
 		case accRole:
 			r, _ := live.role(p[1])
 			if p[1] == s.cfg.user {
 				return nil, fmt.Errorf("%s: role %s, which this product logs in with, is not in the backup: %w: log in with one that is", s.cfg.target, p[1], plugins.ErrConfig)
 			}
-			removals = append(removals, step{what: "drop role " + p[1], text: "DROP ROLE IF EXISTS " + quote(p[1]), super: r.Super})
+			removals = append(removals, step{what: "drop role " + p[1], text: "DROP ROLE IF EXISTS " + quote(p[1]), super: r.Super,
+				row: "DELETE FROM system_auth.roles WHERE role = " + literal(p[1])})
 		case accMember:
 			if !gone(p[1]) && !gone(p[2]) {
 				removals = append(removals, step{what: "revoke " + p[1] + " from " + p[2], text: "REVOKE " + quote(p[1]) + " FROM " + quote(p[2])})
@@ -221,7 +238,7 @@ func (s *session) accountSteps(want, live accounts) ([]step, error) {
 				removals = append(removals, step{what: "datacenters of " + p[1], text: "ALTER ROLE " + quote(p[1]) + " WITH ACCESS TO ALL DATACENTERS"})
 			}
 		case accIdentity:
-			removals = append(removals, step{what: "drop an identity", text: "DROP IDENTITY " + literal(p[1]), super: true})
+			removals = append(removals, dropIdentity(p[1]))
 		}
 	}
 	return slices.Concat(steps, removals, own), nil
@@ -248,12 +265,21 @@ func (s *session) roleStep(name string, want, live accounts) ([]step, error) {
 		if slices.Compare(versionNumbers(s.version), []int{4, 1}) >= 0 {
 			with = append(with, "HASHED PASSWORD = "+literal(w.Hash))
 		} else { // 4.0 has no statement for a hash
-			after = append(after, step{what: "password of " + name, super: true,
-				text: "INSERT INTO system_auth.roles (role, salted_hash) VALUES (" + literal(name) + ", " + literal(w.Hash) + ")"})
+			text := "INSERT INTO system_auth.roles (role, salted_hash) VALUES (" + literal(name) + ", " + literal(w.Hash) + ")"
+			after = append(after, step{what: "password of " + name, super: true, text: text, row: text})
 		}
 	}
-	out := []step{{what: strings.ToLower(verb) + " role " + name, text: verb + " ROLE " + quote(name) + " WITH " + strings.Join(with, " AND "), super: super}}
+	hash := "null"
+	if w.Hash != "" {
+		hash = literal(w.Hash)
+	}
+	out := []step{{what: strings.ToLower(verb) + " role " + name, text: verb + " ROLE " + quote(name) + " WITH " + strings.Join(with, " AND "), super: super,
+		row: fmt.Sprintf("INSERT INTO system_auth.roles (role, can_login, is_superuser, salted_hash) VALUES (%s, %t, %t, %s)", literal(name), w.Login, w.Super, hash)}}
 	return append(out, after...), nil
+}
+
+func dropIdentity(id string) step {
+	return step{what: "drop an identity", text: "DROP IDENTITY " + literal(id), super: true, row: "DELETE FROM system_auth.identity_to_role WHERE identity = " + literal(id)}
 }
 
 // resource turns a resource as LIST PERMISSIONS shows it into one as GRANT takes it.
@@ -340,13 +366,20 @@ func (s *session) planAccounts(ctx context.Context, r plugins.ArtifactReader) (d
 	return true, "", nil
 }
 
+// allowed says whether the session's role may take all steps; steps that only superusers may take become changes
+// of rows where that is possible.
 func (s *session) allowed(live accounts, steps []step) error {
 	if me, _ := live.role(s.cfg.user); me.Super || s.cfg.user == "" {
 		return nil
 	}
-	for _, st := range steps {
-		if st.super {
-			return fmt.Errorf("%s: %s: %w: only a superuser may; name one as user in the estate file", s.cfg.target, st.what, plugins.ErrAuth)
+	byRow := s.rowsToo(live)
+	for i, st := range steps {
+		switch {
+		case !st.super:
+		case byRow:
+			steps[i].text = st.row
+		default:
+			return fmt.Errorf("%s: %s: %w: only a superuser may, or a role with MODIFY on the keyspace system_auth; see README.md of the plugin", s.cfg.target, st.what, plugins.ErrAuth)
 		}
 	}
 	return nil
@@ -397,9 +430,14 @@ func (s *session) RestoreAccounts(ctx context.Context, run plugins.Run, r plugin
 	if live, err = s.readAccounts(ctx); err != nil {
 		return rep, err
 	}
-	if again, err := s.accountSteps(want, live); err != nil {
-		return rep, err
-	} else if len(again) > 0 {
+	again, err := s.accountSteps(want, live)
+	if err == nil {
+		err = s.allowed(live, again)
+	}
+	if err != nil {
+		return rep, fmt.Errorf("restore accounts: %w", err)
+	}
+	if len(again) > 0 {
 		for _, st := range again {
 			if err := s.account(ctx, st); err != nil {
 				return rep, err

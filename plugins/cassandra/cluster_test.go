@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -186,6 +187,7 @@ func (c *cluster) Compare(ctx context.Context, run plugins.Run, r plugins.Artifa
 		}
 		return err
 	})
+	slices.SortFunc(out, func(a, b plugins.Difference) int { return strings.Compare(a.Artifact+a.Kind, b.Artifact+b.Kind) })
 	return out, err
 }
 
