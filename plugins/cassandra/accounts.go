@@ -134,23 +134,13 @@ func (s *session) AccountArtifact(name string) bool { return name == accountsArt
 // step is one statement on accounts; what it holds is not shown.
 type step struct {
 	what, text string
-	super      bool   // only a superuser may
-	row        string // the same as a change of rows: for a role that may write those
-}
-
-// rowsToo says whether the session's role, no superuser, may change the rows of accounts: with that,
-// superusers and identities can be restored.
-func (s *session) rowsToo(live accounts) bool {
-	me, _ := live.role(s.cfg.user)
-	_, may := live[accKey(accPermission, s.cfg.user, "<keyspace system_auth>", "MODIFY")]
-	return !me.Super && may
+	super      bool // only a superuser may
 }
 
 // accountSteps lead from live to want: made and changed first, then what is too much, and the
 // session's own role last, so that nobody is locked out on the way.
 func (s *session) accountSteps(want, live accounts) ([]step, error) {
 	var steps, removals, own []step
-	byRow := s.rowsToo(live)
 	for _, k := range slices.Sorted(maps.Keys(want)) {
 		if have, ok := live[k]; ok && have == want[k] {
 			continue
@@ -192,8 +182,7 @@ func (s *session) accountSteps(want, live accounts) ([]step, error) {
 			if _, ok := live[k]; ok {
 				steps = append(steps, dropIdentity(p[1]))
 			}
-			steps = append(steps, step{what: "add an identity to " + want[k], text: "ADD IDENTITY " + literal(p[1]) + " TO ROLE " + literal(want[k]), super: true,
-				row: "INSERT INTO system_auth.identity_to_role (identity, role) VALUES (" + literal(p[1]) + ", " + literal(want[k]) + ")"})
+			steps = append(steps, step{what: "add an identity to " + want[k], text: "ADD IDENTITY " + literal(p[1]) + " TO ROLE " + literal(want[k]), super: true})
 		}
 	}
 	for _, k := range slices.Sorted(maps.Keys(live)) {
@@ -201,20 +190,14 @@ func (s *session) accountSteps(want, live accounts) ([]step, error) {
 			continue
 		}
 		p := strings.Split(k, "\x00")
-		// What goes with its role needs no statement of its own, unless the role goes as a row.
-		gone := func(role string) bool {
-			_, kept := want.role(role)
-			r, _ := live.role(role)
-			return !kept && !(r.Super && byRow)
-		}
+		gone := func(role string) bool { _, kept := want.role(role); return !kept }
 		switch p[0] {
 		case accRole:
 			r, _ := live.role(p[1])
 			if p[1] == s.cfg.user {
 				return nil, fmt.Errorf("%s: role %s, which this product logs in with, is not in the backup: %w: log in with one that is", s.cfg.target, p[1], plugins.ErrConfig)
 			}
-			removals = append(removals, step{what: "drop role " + p[1], text: "DROP ROLE IF EXISTS " + quote(p[1]), super: r.Super,
-				row: "DELETE FROM system_auth.roles WHERE role = " + literal(p[1])})
+			removals = append(removals, step{what: "drop role " + p[1], text: "DROP ROLE IF EXISTS " + quote(p[1]), super: r.Super})
 		case accMember:
 			if !gone(p[1]) && !gone(p[2]) {
 				removals = append(removals, step{what: "revoke " + p[1] + " from " + p[2], text: "REVOKE " + quote(p[1]) + " FROM " + quote(p[2])})
@@ -266,20 +249,15 @@ func (s *session) roleStep(name string, want, live accounts) ([]step, error) {
 			with = append(with, "HASHED PASSWORD = "+literal(w.Hash))
 		} else { // 4.0 has no statement for a hash
 			text := "INSERT INTO system_auth.roles (role, salted_hash) VALUES (" + literal(name) + ", " + literal(w.Hash) + ")"
-			after = append(after, step{what: "password of " + name, super: true, text: text, row: text})
+			after = append(after, step{what: "password of " + name, super: true, text: text})
 		}
 	}
-	hash := "null"
-	if w.Hash != "" {
-		hash = literal(w.Hash)
-	}
-	out := []step{{what: strings.ToLower(verb) + " role " + name, text: verb + " ROLE " + quote(name) + " WITH " + strings.Join(with, " AND "), super: super,
-		row: fmt.Sprintf("INSERT INTO system_auth.roles (role, can_login, is_superuser, salted_hash) VALUES (%s, %t, %t, %s)", literal(name), w.Login, w.Super, hash)}}
+	out := []step{{what: strings.ToLower(verb) + " role " + name, text: verb + " ROLE " + quote(name) + " WITH " + strings.Join(with, " AND "), super: super}}
 	return append(out, after...), nil
 }
 
 func dropIdentity(id string) step {
-	return step{what: "drop an identity", text: "DROP IDENTITY " + literal(id), super: true, row: "DELETE FROM system_auth.identity_to_role WHERE identity = " + literal(id)}
+	return step{what: "drop an identity", text: "DROP IDENTITY " + literal(id), super: true}
 }
 
 // resource turns a resource as LIST PERMISSIONS shows it into one as GRANT takes it.
@@ -366,20 +344,15 @@ func (s *session) planAccounts(ctx context.Context, r plugins.ArtifactReader) (d
 	return true, "", nil
 }
 
-// allowed says whether the session's role may take all steps; steps that only superusers may take become changes
-// of rows where that is possible.
+// allowed says whether the session may take all steps: some only a superuser may, the session's own role or the
+// one of option superuser.
 func (s *session) allowed(live accounts, steps []step) error {
-	if me, _ := live.role(s.cfg.user); me.Super || s.cfg.user == "" {
+	if me, _ := live.role(s.cfg.user); me.Super || s.cfg.user == "" || s.cfg.super != "" {
 		return nil
 	}
-	byRow := s.rowsToo(live)
-	for i, st := range steps {
-		switch {
-		case !st.super:
-		case byRow:
-			steps[i].text = st.row
-		default:
-			return fmt.Errorf("%s: %s: %w: only a superuser may, or a role with MODIFY on the keyspace system_auth; see README.md of the plugin", s.cfg.target, st.what, plugins.ErrAuth)
+	for _, st := range steps {
+		if st.super {
+			return fmt.Errorf("%s: %s: %w: only a superuser may; name one in option superuser of the estate file", s.cfg.target, st.what, plugins.ErrAuth)
 		}
 	}
 	return nil
@@ -415,12 +388,17 @@ func (s *session) RestoreAccounts(ctx context.Context, run plugins.Run, r plugin
 	if err != nil {
 		return rep, fmt.Errorf("restore accounts: %w", err)
 	}
+	by, err := s.accountant(ctx, steps)
+	if err != nil {
+		return rep, fmt.Errorf("restore accounts: %w", err)
+	}
+	defer by.close()
 	for _, st := range steps {
 		if err := c.check(ctx); err != nil {
 			return rep, fmt.Errorf("restore accounts: %w", err)
 		}
 		run.Report(plugins.Status{Phase: "accounts", Item: st.what})
-		if err := s.account(ctx, st); err != nil {
+		if err := by.do(ctx, st); err != nil {
 			return rep, err
 		}
 		rep.Records++
@@ -431,17 +409,12 @@ func (s *session) RestoreAccounts(ctx context.Context, run plugins.Run, r plugin
 		return rep, err
 	}
 	again, err := s.accountSteps(want, live)
-	if err == nil {
-		err = s.allowed(live, again)
-	}
 	if err != nil {
 		return rep, fmt.Errorf("restore accounts: %w", err)
 	}
-	if len(again) > 0 {
-		for _, st := range again {
-			if err := s.account(ctx, st); err != nil {
-				return rep, err
-			}
+	for _, st := range again {
+		if err := by.do(ctx, st); err != nil {
+			return rep, err
 		}
 	}
 	if err := s.admin.forget(ctx); err != nil {
@@ -456,15 +429,44 @@ func (s *session) RestoreAccounts(ctx context.Context, run plugins.Run, r plugin
 	return rep, nil
 }
 
-// account makes one step. A password that was changed a moment ago may not be changed again for five seconds (5.0).
-func (s *session) account(ctx context.Context, st step) error {
+// accountant takes the steps: as the session's own role, and as a superuser those that only one may.
+type accountant struct {
+	s     *session
+	super *gocql.Session
+	close func()
+}
+
+func (s *session) accountant(ctx context.Context, steps []step) (*accountant, error) {
+	a := &accountant{s: s, super: s.c, close: func() {}}
+	if s.cfg.super == "" || !slices.ContainsFunc(steps, func(st step) bool { return st.super }) {
+		return a, nil
+	}
+	as := *s.cfg
+	var err error
+	if as.password, err = s.cfg.self.Secret("superuser_password"); err != nil {
+		return nil, err
+	}
+	as.user = s.cfg.super
+	if a.super, err = as.connect(ctx, s.cfg.self); err != nil {
+		return nil, fmt.Errorf("option superuser: %w", err)
+	}
+	a.close = a.super.Close
+	return a, nil
+}
+
+// do makes one step. A password that was changed a moment ago may not be changed again for five seconds (5.0).
+func (a *accountant) do(ctx context.Context, st step) error {
+	c := a.s.c
+	if st.super {
+		c = a.super
+	}
 	for try := 0; ; try++ {
-		err := s.c.Query(st.text).Consistency(ownWrite).WithContext(ctx).Exec()
+		err := c.Query(st.text).Consistency(ownWrite).WithContext(ctx).Exec()
 		if err == nil {
 			return nil
 		}
 		if try == 12 || !strings.Contains(err.Error(), "can only be changed every") {
-			return fmt.Errorf("restore accounts: %w", s.cfg.wrap(ctx, st.what, err)) // the statement may hold a hash
+			return fmt.Errorf("restore accounts: %w", a.s.cfg.wrap(ctx, st.what, err)) // the statement may hold a hash
 		}
 		if err := pause(ctx, time.Second); err != nil {
 			return err

@@ -45,10 +45,13 @@ func (c *cluster) each(ctx context.Context, do func(ctx context.Context, i int, 
 	return errors.Join(errs...)
 }
 
-// own gives a unit a scratch directory of its own, as on its own VM.
+// own gives a unit a scratch directory of its own, as on its own VM, and its own part of what is known.
 func (c *cluster) own(run plugins.Run, i int) plugins.Run {
 	run.Scratch = filepath.Join(run.Scratch, c.names[i])
 	_ = os.MkdirAll(run.Scratch, 0o700)
+	if run.Live != nil {
+		run.Live = unitReader{run.Live, c.names[i]}
+	}
 	return run
 }
 

@@ -183,7 +183,7 @@ func (e *Engine) Secure(ctx context.Context, members []engine.Member) error {
 		return err
 	}
 	for i, s := range steps {
-		if err := c.Query(s).WithContext(ctx).Exec(); err != nil {
+		if err := persist(ctx, c, s); err != nil {
 			return fmt.Errorf("set up accounts on %s, step %d: %w", first.Name, i+1, err) // the statement may hold a password
 		}
 		if i == 0 {
@@ -203,8 +203,24 @@ func (e *Engine) Secure(ctx context.Context, members []engine.Member) error {
 	return AwaitRing(ctx, members)
 }
 
-// spread gives the accounts to the nodes that have just become replicas of them: reading from all replicas does,
-// and must have happened before a node forgets who the superuser is, which it does after two seconds.
+// persist runs a statement as the superuser. A node that asked for its rights while the accounts were
+// moving to more nodes takes it for nobody until its cache of them ends, after two seconds.
+func persist(ctx context.Context, c *gocql.Session, statement string) error {
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		err := c.Query(statement).WithContext(ctx).Exec()
+		var refused gocql.RequestError
+		if err == nil || !errors.As(err, &refused) || refused.Code() != gocql.ErrCodeUnauthorized || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// spread gives the accounts to the nodes that have just become replicas of them: reading from all replicas does.
 func spread(ctx context.Context, c *gocql.Session) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
