@@ -169,7 +169,7 @@ func superusersChanged(r *rig) {
 		}
 		return err
 	}))
-	r.on = option(option(r.on, "superuser", "lab_admin"), "superuser_password_file", r.members(r.t, "central")[0].Options["admin_password_file"])
+	r.on = r.withSuperuser()
 }
 
 // TestAcknowledged: every write that was acknowledged before the pin is in the backup.
