@@ -131,7 +131,7 @@ func loadAccounts(ctx context.Context, r plugins.ArtifactReader) (accounts, erro
 // AccountArtifact is true for the one artifact of accounts.
 func (s *session) AccountArtifact(name string) bool { return name == accountsArtifact }
 
-// step is one statement on accounts; secret ones are not shown.
+// step is one statement on accounts; what it holds is not shown.
 type step struct {
 	what, text string
 	super      bool // only a superuser may
@@ -180,7 +180,7 @@ func (s *session) accountSteps(want, live accounts) ([]step, error) {
 			steps = append(steps, step{what: "datacenters of " + p[1], text: "ALTER ROLE " + quote(p[1]) + " WITH ACCESS TO DATACENTERS {" + strings.Join(dcs, ", ") + "}"})
 		case accIdentity:
 			if _, ok := live[k]; ok {
-				steps = append(steps, step{what: "drop an identity", text: "DROP IDENTITY " + literal(p[1]), super: true})
+				steps = append(steps, dropIdentity(p[1]))
 			}
 			steps = append(steps, step{what: "add an identity to " + want[k], text: "ADD IDENTITY " + literal(p[1]) + " TO ROLE " + literal(want[k]), super: true})
 		}
@@ -221,7 +221,7 @@ func (s *session) accountSteps(want, live accounts) ([]step, error) {
 				removals = append(removals, step{what: "datacenters of " + p[1], text: "ALTER ROLE " + quote(p[1]) + " WITH ACCESS TO ALL DATACENTERS"})
 			}
 		case accIdentity:
-			removals = append(removals, step{what: "drop an identity", text: "DROP IDENTITY " + literal(p[1]), super: true})
+			removals = append(removals, dropIdentity(p[1]))
 		}
 	}
 	return slices.Concat(steps, removals, own), nil
@@ -248,12 +248,16 @@ func (s *session) roleStep(name string, want, live accounts) ([]step, error) {
 		if slices.Compare(versionNumbers(s.version), []int{4, 1}) >= 0 {
 			with = append(with, "HASHED PASSWORD = "+literal(w.Hash))
 		} else { // 4.0 has no statement for a hash
-			after = append(after, step{what: "password of " + name, super: true,
-				text: "INSERT INTO system_auth.roles (role, salted_hash) VALUES (" + literal(name) + ", " + literal(w.Hash) + ")"})
+			text := "INSERT INTO system_auth.roles (role, salted_hash) VALUES (" + literal(name) + ", " + literal(w.Hash) + ")"
+			after = append(after, step{what: "password of " + name, super: true, text: text})
 		}
 	}
 	out := []step{{what: strings.ToLower(verb) + " role " + name, text: verb + " ROLE " + quote(name) + " WITH " + strings.Join(with, " AND "), super: super}}
 	return append(out, after...), nil
+}
+
+func dropIdentity(id string) step {
+	return step{what: "drop an identity", text: "DROP IDENTITY " + literal(id), super: true}
 }
 
 // resource turns a resource as LIST PERMISSIONS shows it into one as GRANT takes it.
@@ -340,13 +344,15 @@ func (s *session) planAccounts(ctx context.Context, r plugins.ArtifactReader) (d
 	return true, "", nil
 }
 
+// allowed says whether the session may take all steps: some only a superuser may, the session's own role or the
+// one of option superuser.
 func (s *session) allowed(live accounts, steps []step) error {
-	if me, _ := live.role(s.cfg.user); me.Super || s.cfg.user == "" {
+	if me, _ := live.role(s.cfg.user); me.Super || s.cfg.user == "" || s.cfg.super != "" {
 		return nil
 	}
 	for _, st := range steps {
 		if st.super {
-			return fmt.Errorf("%s: %s: %w: only a superuser may; name one as user in the estate file", s.cfg.target, st.what, plugins.ErrAuth)
+			return fmt.Errorf("%s: %s: %w: only a superuser may; name one in option superuser of the estate file", s.cfg.target, st.what, plugins.ErrAuth)
 		}
 	}
 	return nil
@@ -382,12 +388,17 @@ func (s *session) RestoreAccounts(ctx context.Context, run plugins.Run, r plugin
 	if err != nil {
 		return rep, fmt.Errorf("restore accounts: %w", err)
 	}
+	by, err := s.accountant(ctx, steps)
+	if err != nil {
+		return rep, fmt.Errorf("restore accounts: %w", err)
+	}
+	defer by.close()
 	for _, st := range steps {
 		if err := c.check(ctx); err != nil {
 			return rep, fmt.Errorf("restore accounts: %w", err)
 		}
 		run.Report(plugins.Status{Phase: "accounts", Item: st.what})
-		if err := s.account(ctx, st); err != nil {
+		if err := by.do(ctx, st); err != nil {
 			return rep, err
 		}
 		rep.Records++
@@ -397,13 +408,13 @@ func (s *session) RestoreAccounts(ctx context.Context, run plugins.Run, r plugin
 	if live, err = s.readAccounts(ctx); err != nil {
 		return rep, err
 	}
-	if again, err := s.accountSteps(want, live); err != nil {
-		return rep, err
-	} else if len(again) > 0 {
-		for _, st := range again {
-			if err := s.account(ctx, st); err != nil {
-				return rep, err
-			}
+	again, err := s.accountSteps(want, live)
+	if err != nil {
+		return rep, fmt.Errorf("restore accounts: %w", err)
+	}
+	for _, st := range again {
+		if err := by.do(ctx, st); err != nil {
+			return rep, err
 		}
 	}
 	if err := s.admin.forget(ctx); err != nil {
@@ -418,15 +429,44 @@ func (s *session) RestoreAccounts(ctx context.Context, run plugins.Run, r plugin
 	return rep, nil
 }
 
-// account makes one step. A password that was changed a moment ago may not be changed again for five seconds (5.0).
-func (s *session) account(ctx context.Context, st step) error {
+// accountant takes the steps: as the session's own role, and as a superuser those that only one may.
+type accountant struct {
+	s     *session
+	super *gocql.Session
+	close func()
+}
+
+func (s *session) accountant(ctx context.Context, steps []step) (*accountant, error) {
+	a := &accountant{s: s, super: s.c, close: func() {}}
+	if s.cfg.super == "" || !slices.ContainsFunc(steps, func(st step) bool { return st.super }) {
+		return a, nil
+	}
+	as := *s.cfg
+	var err error
+	if as.password, err = s.cfg.self.Secret("superuser_password"); err != nil {
+		return nil, err
+	}
+	as.user = s.cfg.super
+	if a.super, err = as.connect(ctx, s.cfg.self); err != nil {
+		return nil, fmt.Errorf("option superuser: %w", err)
+	}
+	a.close = a.super.Close
+	return a, nil
+}
+
+// do makes one step. A password that was changed a moment ago may not be changed again for five seconds (5.0).
+func (a *accountant) do(ctx context.Context, st step) error {
+	c := a.s.c
+	if st.super {
+		c = a.super
+	}
 	for try := 0; ; try++ {
-		err := s.c.Query(st.text).Consistency(ownWrite).WithContext(ctx).Exec()
+		err := c.Query(st.text).Consistency(ownWrite).WithContext(ctx).Exec()
 		if err == nil {
 			return nil
 		}
 		if try == 12 || !strings.Contains(err.Error(), "can only be changed every") {
-			return fmt.Errorf("restore accounts: %w", s.cfg.wrap(ctx, st.what, err)) // the statement may hold a hash
+			return fmt.Errorf("restore accounts: %w", a.s.cfg.wrap(ctx, st.what, err)) // the statement may hold a hash
 		}
 		if err := pause(ctx, time.Second); err != nil {
 			return err

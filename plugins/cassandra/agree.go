@@ -207,40 +207,49 @@ func (p *pass) leads() bool { return p.me == p.members[0] }
 
 // enter finds the pass that is under way, or begins the next; done: this unit's part of it is finished.
 func (c *claim) enter(ctx context.Context) (p *pass, done bool, err error) {
-	p = &pass{c: c, me: c.s.cfg.self.Name, work: fmt.Sprintf("%d %s %s", c.run.Epoch, c.run.Operation, c.run.Backup), number: 1, stop: func() {}}
-	for _, m := range c.s.cfg.target.Members {
-		p.members = append(p.members, m.Name)
-	}
-	it := c.s.c.Query(`SELECT pass, what, member FROM `+ownKeyspace+`.step WHERE work = ?`, p.work).Consistency(gocql.Quorum).WithContext(ctx).Iter()
-	finished := map[int]map[string]bool{}
-	var n int
-	var what, member string
-	for it.Scan(&n, &what, &member) {
-		if finished[n] == nil {
-			finished[n] = map[string]bool{}
-		}
-		if what == "done" {
-			finished[n][member] = true
-		}
-		if what != "alive" {
-			p.number = max(p.number, n)
-		}
-	}
-	if err := it.Close(); err != nil {
-		return nil, false, c.s.cfg.wrap(ctx, "read the steps", err)
+	p, finished, err := c.latest(ctx)
+	if err != nil {
+		return nil, false, err
 	}
 	all := true
 	for _, m := range p.members {
-		all = all && finished[p.number][m]
+		all = all && finished[m]
 	}
 	switch {
 	case all:
 		p.number++
-	case finished[p.number][p.me]:
+	case finished[p.me]:
 		return p, true, nil
 	}
 	p.live(ctx)
 	return p, false, nil
+}
+
+// latest is the newest pass of the work, and the members that have finished it.
+func (c *claim) latest(ctx context.Context) (*pass, map[string]bool, error) {
+	p := &pass{c: c, me: c.s.cfg.self.Name, work: work(c.run), number: 1, stop: func() {}}
+	for _, m := range c.s.cfg.target.Members {
+		p.members = append(p.members, m.Name)
+	}
+	finished := map[int]map[string]bool{}
+	err := c.s.again(ctx, "read the steps", func() error {
+		it := c.s.c.Query(`SELECT pass, what, member FROM `+ownKeyspace+`.step WHERE work = ?`, p.work).Consistency(gocql.Quorum).WithContext(ctx).Iter()
+		var n int
+		var what, member string
+		for it.Scan(&n, &what, &member) {
+			if finished[n] == nil {
+				finished[n] = map[string]bool{}
+			}
+			if what == "done" {
+				finished[n][member] = true
+			}
+			if what != "alive" {
+				p.number = max(p.number, n)
+			}
+		}
+		return it.Close()
+	})
+	return p, finished[p.number], err
 }
 
 // live shows the others that this unit works, until leave.

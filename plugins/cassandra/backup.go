@@ -183,11 +183,15 @@ func (v *view) copyFile(ctx context.Context, w plugins.ArtifactWriter, f file, s
 	return err
 }
 
-// fingerprints hashes the SSTables of one table, and sorts what came out.
-func (v *view) fingerprints(ctx context.Context, t tableName, seen func(int)) ([]string, error) {
+// fingerprints hashes the SSTables of one table, those that are not known, and sorts what came out.
+func (v *view) fingerprints(ctx context.Context, t tableName, known map[string]string, seen func(int)) ([]string, error) {
 	var out []string
 	for _, f := range v.files[t] {
 		if !f.data() {
+			continue
+		}
+		if p, ok := known[f.artifact()+"\x00"+f.stamp]; ok {
+			out = append(out, p)
 			continue
 		}
 		h, err := header(filepath.Join(filepath.Dir(f.path), generation(f.name)+"-Statistics.db"))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -44,10 +45,13 @@ func (c *cluster) each(ctx context.Context, do func(ctx context.Context, i int, 
 	return errors.Join(errs...)
 }
 
-// own gives a unit a scratch directory of its own, as on its own VM.
+// own gives a unit a scratch directory of its own, as on its own VM, and its own part of what is known.
 func (c *cluster) own(run plugins.Run, i int) plugins.Run {
 	run.Scratch = filepath.Join(run.Scratch, c.names[i])
 	_ = os.MkdirAll(run.Scratch, 0o700)
+	if run.Live != nil {
+		run.Live = unitReader{run.Live, c.names[i]}
+	}
 	return run
 }
 
@@ -186,6 +190,7 @@ func (c *cluster) Compare(ctx context.Context, run plugins.Run, r plugins.Artifa
 		}
 		return err
 	})
+	slices.SortFunc(out, func(a, b plugins.Difference) int { return strings.Compare(a.Artifact+a.Kind, b.Artifact+b.Kind) })
 	return out, err
 }
 

@@ -110,6 +110,9 @@ func (s *session) compare(ctx context.Context, run plugins.Run, r plugins.Artifa
 		if err = errors.Join(err, v.Release(context.WithoutCancel(ctx))); err != nil {
 			return nil, err
 		}
+		if out, err = s.shared(ctx, run, out); err != nil {
+			return nil, err
+		}
 	}
 	accounts, err := s.compareAccounts(ctx, src.accounts())
 	if err != nil {

@@ -39,6 +39,7 @@ type config struct {
 	self     plugins.Member
 	user     string
 	password string
+	super    string   // superuser for what only one may do to accounts; empty: none
 	jmx      string   // host:port
 	jmxUser  string   // empty: JMX asks for none
 	jmxFile  string   // file with lines "user password", for nodetool -pwf
@@ -55,7 +56,7 @@ func newConfig(t plugins.Target) (*config, error) {
 		return nil, err
 	}
 	o := self.Options
-	c := &config{target: t, self: self, user: o["user"], jmx: o["jmx"], jmxUser: o["jmx_user"], jmxFile: o["jmx_password_file"],
+	c := &config{target: t, self: self, user: o["user"], super: o["superuser"], jmx: o["jmx"], jmxUser: o["jmx_user"], jmxFile: o["jmx_password_file"],
 		nodetool: o["nodetool"], jolokia: o["jolokia"], staging: o["staging_dir"], prove: defaultProve}
 	if c.password, err = self.Secret("password"); err != nil {
 		return nil, err

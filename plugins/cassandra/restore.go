@@ -163,6 +163,18 @@ func (s *session) decide(ctx context.Context, run plugins.Run, p *pass, src *sou
 func (s *session) differing(ctx context.Context, run plugins.Run, live *view, src *sources) ([]string, error) {
 	var out []string
 	var seen int64
+	if !src.foreign {
+		own := src.units[0]
+		own.learn(own)
+		defer func() { own.known = nil }()
+		if run.Live != nil {
+			before, err := load(ctx, run.Live)
+			if err != nil {
+				return nil, fmt.Errorf("safety backup: %w", err)
+			}
+			own.learn(before)
+		}
+	}
 	for _, t := range src.schema.tables() {
 		is, must := live.schema.table(t), src.schema.table(t)
 		if is == nil || is.Statement != must.Statement {

@@ -192,6 +192,11 @@ func (r *rig) whole() {
 	}
 }
 
+// withSuperuser names the lab's superuser to the product.
+func (r *rig) withSuperuser() plugins.Target {
+	return option(option(r.on, "superuser", "lab_admin"), "superuser_password_file", r.members(r.t, r.on.Instance)[0].Options["admin_password_file"])
+}
+
 // without is the target without an option, for all members.
 func without(on plugins.Target, options ...string) plugins.Target {
 	on.Members = slices.Clone(on.Members)

@@ -165,6 +165,7 @@ func TestOtherRing(t *testing.T) {
 			from.fill(t, from.on, 61)
 			want := seen(from.print())
 			m := from.backup()
+			to.on = to.withSuperuser() // each lab has made its own superuser
 			to.fill(t, to.on, 62)
 			to.wreck(t, to.on, 63)
 			run := newRun(t, plugins.OpRestore)

@@ -2,6 +2,7 @@ package cassandra
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -25,7 +26,7 @@ func TestExact(t *testing.T) {
 	r.do(`CREATE KEYSPACE plain WITH replication = {'class': 'NetworkTopologyStrategy', 'datacenter1': 1}`,
 		`CREATE TABLE plain.t (id int PRIMARY KEY, v text)`, `INSERT INTO plain.t (id, v) VALUES (1, 'one')`,
 		`CREATE TABLE plain.short (id int PRIMARY KEY, v text)`, `INSERT INTO plain.short (id, v) VALUES (1, 'lasting')`,
-		`CREATE ROLE steady WITH PASSWORD = 'steady-secret' AND LOGIN = true`)
+		`CREATE ROLE steady WITH PASSWORD = 'steady-secret' AND LOGIN = true`, `CREATE ROLE boss WITH PASSWORD = 'boss-secret' AND LOGIN = true AND SUPERUSER = true`)
 	want := r.print()
 	r.do(`INSERT INTO plain.short (id, v) VALUES (2, 'lapses') USING TTL 5`)
 	lapses := time.Now().Add(6 * time.Second)
@@ -54,6 +55,7 @@ func TestExact(t *testing.T) {
 		{"column dropped, another added", true, func(r *rig) { r.do(`ALTER TABLE plain.t DROP v`, `ALTER TABLE plain.t ADD w int`) }},
 		{"type with one more field", true, func(r *rig) { r.do(`ALTER TYPE zoo.addr ADD country text`) }},
 		{"accounts", false, accountsChanged},
+		{"superusers", false, superusersChanged},
 		{"without Jolokia", true, func(r *rig) {
 			r.on = without(r.on, "jolokia")
 			r.do(`INSERT INTO plain.t (id, v) VALUES (2, 'two')`, `DROP MATERIALIZED VIEW zoo.by_cat`)
@@ -151,6 +153,23 @@ func accountsChanged(r *rig) {
 			r.t.Error("a role or password of later still logs in")
 		}
 	})
+}
+
+// superusersChanged: superusers are restored as the superuser that the estate file names; without one, it is refused.
+func superusersChanged(r *rig) {
+	m := r.backup()
+	r.do(`DROP ROLE boss`, `CREATE ROLE rogue WITH PASSWORD = 'x' AND LOGIN = true AND SUPERUSER = true`, `GRANT readers TO rogue`, `GRANT SELECT ON KEYSPACE zoo TO rogue`)
+	if _, err := r.tryRestore(m); !errors.Is(err, plugins.ErrAuth) || !strings.Contains(err.Error(), "only a superuser may") {
+		r.t.Errorf("superusers restored by an ordinary role: %v, want ErrAuth", err)
+	}
+	must(r.t, r.with(func(s plugins.Session) error {
+		p, err := s.(plugins.Planner).Plan(r.t.Context(), newRun(r.t, plugins.OpInspect), m)
+		if err == nil && !strings.Contains(fmt.Sprint(p.Refusals), "only a superuser may") {
+			r.t.Errorf("plan: %+v", p)
+		}
+		return err
+	}))
+	r.on = r.withSuperuser()
 }
 
 // TestAcknowledged: every write that was acknowledged before the pin is in the backup.

@@ -21,7 +21,8 @@ func (b *bench) harness(t *testing.T, servers string) plugintest.Harness {
 	return h
 }
 
-// TestConformance is the suite on one node, with another one beside it.
+// TestConformance is the suite on one node, with another one beside it. CSO_CASSANDRA_VERSION chooses the
+// servers of all tests here: 5.0.9 (default), 4.1.10 or 4.0.19.
 func TestConformance(t *testing.T) {
 	b := on(t, oneNode)
 	h := b.harness(t, "one node")

@@ -17,6 +17,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gocql/gocql"
+
 	"github.com/csobackup/cso_backupnrestore/test/lab/engine"
 	"github.com/csobackup/cso_backupnrestore/test/lab/maven"
 )
@@ -177,9 +179,17 @@ func (e *Engine) Secure(ctx context.Context, members []engine.Member) error {
 	for _, right := range e.Rights() {
 		steps = append(steps, fmt.Sprintf("GRANT %s TO %s", right, Backup))
 	}
+	if err := awaitPeers(ctx, members); err != nil {
+		return err
+	}
 	for i, s := range steps {
-		if err := c.Query(s).WithContext(ctx).Exec(); err != nil {
+		if err := persist(ctx, c, s); err != nil {
 			return fmt.Errorf("set up accounts on %s, step %d: %w", first.Name, i+1, err) // the statement may hold a password
+		}
+		if i == 0 {
+			if err := spread(ctx, c); err != nil {
+				return err
+			}
 		}
 	}
 	admin, err := dial(ctx, first, Admin, first.Options["admin_password_file"])
@@ -191,6 +201,66 @@ func (e *Engine) Secure(ctx context.Context, members []engine.Member) error {
 		return fmt.Errorf("drop the well-known superuser: %w", err)
 	}
 	return AwaitRing(ctx, members)
+}
+
+// persist runs a statement as the superuser. A node that asked for its rights while the accounts were
+// moving to more nodes takes it for nobody until its cache of them ends, after two seconds.
+func persist(ctx context.Context, c *gocql.Session, statement string) error {
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		err := c.Query(statement).WithContext(ctx).Exec()
+		var refused gocql.RequestError
+		if err == nil || !errors.As(err, &refused) || refused.Code() != gocql.ErrCodeUnauthorized || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// spread gives the accounts to the nodes that have just become replicas of them: reading from all replicas does.
+func spread(ctx context.Context, c *gocql.Session) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		err := c.Query("SELECT * FROM system_auth.roles").Consistency(gocql.All).WithContext(ctx).Exec()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("spread the accounts over the ring: %w", err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// awaitPeers waits until every node has met all the others.
+func awaitPeers(ctx context.Context, members []engine.Member) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	for _, m := range members {
+		c, err := dialAny(ctx, m)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		for {
+			var met int
+			err := c.Query("SELECT count(*) FROM system.peers_v2").WithContext(ctx).Scan(&met)
+			if err == nil && met >= len(members)-1 {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("%s has met %d of %d nodes: %w; look at its log", m.Name, met, len(members)-1, errors.Join(err, ctx.Err()))
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	}
+	return nil
 }
 
 // Rights are what the product's role is granted.
