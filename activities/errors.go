@@ -33,7 +33,9 @@ type verdict struct {
 var verdicts = []verdict{
 	{plugins.ErrPinLost, PinLost, "", true},
 	{plugins.ErrFenced, problem.Busy, "a newer operation has taken over; see `cso_backupnrestore status`", true},
-	{keys.ErrIdentity, problem.Key, "put the identity that was shown at setup back to its place, or import it with `setup --identity FILE`", true},
+	{keys.ErrIdentity, problem.Key, "put the copy of the identity back as keys/identity in the state directory of the installer-vm", true},
+	{keys.ErrKeys, problem.Key, "put the key file back from your copy; see `cso_backupnrestore doctor`", true},
+	{manifest.ErrFormat, problem.Failed, "the backup is not damaged: use the version that wrote it", true},
 	{manifest.ErrTampered, problem.Integrity, "do not restore from it; use another backup", true},
 	{store.ErrInUse, problem.Busy, "an older attempt is still letting go of it", false},
 	{store.ErrSealed, problem.Failed, "", true},
@@ -47,6 +49,7 @@ var verdicts = []verdict{
 	{plugins.ErrData, problem.Failed, "", true},
 	{plugins.ErrSpace, problem.Failed, "free some space", false},
 	{syscall.ENOSPC, problem.Failed, "free some space", false},
+	{syscall.EROFS, problem.Failed, "the file system is mounted read-only: mount it writable", true},
 	{plugins.ErrUnavailable, problem.Unhealthy, "start the server, then `cso_backupnrestore healthcheck`", false},
 	{fs.ErrPermission, problem.Failed, "the worker must be able to read and write there", true},
 }

@@ -2,12 +2,15 @@ package cli
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/term"
@@ -141,6 +144,12 @@ func (a *app) next(cmds []string) {
 
 // fail prints a problem: what happened, and what to do.
 func (a *app) fail(o *outcome, p *problem.Problem) int {
+	if hint := systemHint(p); hint != "" {
+		p.Hint = hint
+		if p.Code == problem.Key {
+			p.Code = problem.Failed // the keys are there, this user or this disk is the trouble
+		}
+	}
 	code := p.Code.Exit()
 	shown := *p
 	shown.Message, shown.Hint = ui.Clean(oneLine(p.Message)), ui.Clean(oneLine(p.Hint))
@@ -177,6 +186,29 @@ func (a *app) emit(d document, code int) int {
 		return problem.Failed.Exit()
 	}
 	return code
+}
+
+// systemHint says what to do about the failures of this host that every
+// command can meet; "" for all others.
+func systemHint(err error) string {
+	switch {
+	case errors.Is(err, syscall.EROFS):
+		return "the file system is mounted read-only: mount it writable"
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "free space on that file system, then type this again"
+	case errors.Is(err, fs.ErrPermission):
+		return "run this as root on the installer-vm"
+	case errors.Is(err, syscall.EIO), errors.Is(err, syscall.ESTALE):
+		return "the disk or volume fails: look at the kernel's log (dmesg)"
+	}
+	return ""
+}
+
+func orHint(err error, hint string) string {
+	if s := systemHint(err); s != "" {
+		return s
+	}
+	return hint
 }
 
 // oneLine joins the lines of a message: errors.Join writes one a line.

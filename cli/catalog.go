@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/csobackup/cso_backupnrestore/internal/buildinfo"
 	"github.com/csobackup/cso_backupnrestore/internal/catalog"
 	"github.com/csobackup/cso_backupnrestore/internal/keys"
 	"github.com/csobackup/cso_backupnrestore/internal/manifest"
@@ -21,23 +22,49 @@ import (
 // openStore opens the store for reading the catalog; nil when there is none
 // yet, because looking must not make one.
 func (a *app) openStore() (*store.Store, error) {
-	if _, err := os.Stat(a.paths.Root); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Lstat(a.paths.Root); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
+	}
+	if err := a.checkRoot(); err != nil {
+		return nil, err
 	}
 	s, err := store.Open(a.paths.Root)
 	if err != nil {
-		return nil, problem.New(problem.Failed, "run this as root on the installer-vm; see cso_backupnrestore doctor", "open the store: %w", err)
+		return nil, problem.New(problem.Failed, "see cso_backupnrestore doctor", "open the store: %w", err)
 	}
 	return s, nil
 }
 
-// reader is what this host can check seals with; nil when it has no keys.
+// checkRoot refuses what is in the place of the store and is none: above all a
+// link to a volume that is not mounted must not pass for an empty store.
+func (a *app) checkRoot() error {
+	switch st, err := os.Stat(a.paths.Root); {
+	case errors.Is(err, fs.ErrNotExist):
+		if to, err := os.Readlink(a.paths.Root); err == nil {
+			return problem.New(problem.Failed, "mount the volume, or correct the link", "the store %s is a link to %s, which does not exist", a.paths.Root, to)
+		}
+	case err == nil && !st.IsDir():
+		return problem.New(problem.Failed, "move it away, or name another directory in CSO_BACKUP_ROOT", "the store %s is not a directory", a.paths.Root)
+	}
+	return nil
+}
+
+// reader is what this host can check seals with; nil when it cannot.
 func (a *app) reader() *keys.Reader {
 	r, err := keys.LoadReader(a.paths.Keys())
 	if err != nil {
 		return nil
 	}
 	return &r
+}
+
+// keyError says which key is missing and where it comes from.
+func (a *app) keyError(err error) error {
+	hint := "put back the copy of the identity as " + a.identityFile()
+	if !errors.Is(err, keys.ErrIdentity) {
+		hint = "put that file back from your copy; or move " + a.paths.Keys() + " away, put the identity alone into a new one, and adopt the keys out of a backup: cso_backupnrestore import DIR"
+	}
+	return problem.New(problem.Key, hint, "%w", err)
 }
 
 // find finds the backup that a selector means: NAME (its newest complete
@@ -75,7 +102,9 @@ func storeError(err error) error {
 	case errors.Is(err, catalog.ErrAmbiguous):
 		return problem.New(problem.NoBackup, "write more of the timestamp; "+list, "%w", err)
 	case errors.Is(err, keys.ErrIdentity), errors.Is(err, keys.ErrKeys):
-		return problem.New(problem.Key, "put the identity back from your copy; see cso_backupnrestore doctor", "%w", err)
+		return problem.New(problem.Key, "put the identity that this backup was made with back from your copy; see cso_backupnrestore doctor", "%w", err)
+	case errors.Is(err, manifest.ErrFormat):
+		return problem.New(problem.Failed, "the backup is not damaged: install the version that wrote it; this is "+buildinfo.Version(), "%w", err)
 	case errors.Is(err, manifest.ErrTampered), errors.Is(err, manifest.ErrDamaged), errors.Is(err, plugins.ErrCorrupt):
 		return problem.New(problem.Integrity, "restore from another backup or copy; "+list, "%w", err)
 	}

@@ -111,14 +111,14 @@ func (a *app) checkDir(check, dir, fix string) finding {
 	st, err := os.Stat(dir)
 	switch {
 	case err != nil:
-		return bad(check, fix, "%v", err)
+		return bad(check, orHint(err, fix), "%v", err)
 	case !st.IsDir():
 		return bad(check, "move it away", "%s is not a directory", dir)
 	case st.Mode().Perm()&0o077 != 0:
 		return bad(check, "chmod 700 "+dir, "%s can be read or changed by others (mode %04o)", dir, st.Mode().Perm())
 	}
 	if err := unix.Access(dir, unix.W_OK); err != nil {
-		return bad(check, "run this as root", "%s: %v", dir, err)
+		return bad(check, orHint(err, "run this as root"), "%s: %v", dir, err)
 	}
 	return good(check, "%s", dir)
 }
@@ -143,6 +143,8 @@ func (a *app) checkKeys() []finding {
 	switch {
 	case errors.Is(werr, fs.ErrNotExist) || errors.Is(rerr, fs.ErrNotExist):
 		return []finding{attention("keys", "cso_backupnrestore setup", "none yet in %s; the first backup makes them", dir)}
+	case errors.Is(werr, fs.ErrPermission) || errors.Is(rerr, fs.ErrPermission):
+		return []finding{bad("keys", "run this as root", "%s cannot be read", dir)}
 	case werr != nil:
 		return []finding{bad("keys", "put the key files back from your copy; never make new ones over an old store", "%v", werr)}
 	case rerr != nil:
@@ -179,7 +181,7 @@ func (a *app) checkCertificates() []finding {
 	path := filepath.Join(dir, dial.Operator+".crt")
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return []finding{bad("certificates", "systemctl start cso-temporald, or cso_backupnrestore setup", "%v", err)}
+		return []finding{bad("certificates", orHint(err, "systemctl start cso-temporald, or cso_backupnrestore setup"), "%v", err)}
 	}
 	block, _ := pem.Decode(b)
 	if block == nil {
@@ -210,7 +212,7 @@ func (a *app) checkEstate() (*config.Estate, finding) {
 	case errors.Is(err, config.ErrNoFile):
 		return nil, good("estate file", "no estate file at %s: the worker uses what it finds on this host", a.paths.Estate)
 	case err != nil:
-		return nil, bad("estate file", "correct it", "%s", oneLine(err.Error()))
+		return nil, bad("estate file", orHint(err, "correct it"), "%s", oneLine(err.Error()))
 	}
 	return e, good("estate file", "%s: %s on %s", a.paths.Estate, ui.Plural(len(e.Instances), "instance"), ui.Plural(len(e.VMs), "VM"))
 }
@@ -226,7 +228,7 @@ func (a *app) checkZone() finding {
 func (a *app) checkSchedules() finding {
 	es, err := schedule.List(a.paths.Schedules())
 	if err != nil {
-		return bad("schedules", "correct or delete the file", "%s", oneLine(err.Error()))
+		return bad("schedules", orHint(err, "correct or delete the file"), "%s", oneLine(err.Error()))
 	}
 	paused := 0
 	for _, e := range es {

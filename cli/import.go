@@ -28,6 +28,9 @@ keys come out of the backup.`,
 }
 
 func (a *app) adopt(ctx context.Context, dir string) (*outcome, error) {
+	if dir == "" {
+		return nil, usage("type: cso_backupnrestore import DIR, the directory that holds manifest.json", "the name of the directory is empty")
+	}
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, problem.New(problem.Failed, "", "import: %w", err)
@@ -37,16 +40,22 @@ func (a *app) adopt(ctx context.Context, dir string) (*outcome, error) {
 	}
 	r, err := keys.LoadReader(a.paths.Keys())
 	if err != nil {
-		return nil, problem.New(problem.Key, "put the identity that this backup was made with into "+a.identityFile(), "import: %w", err)
+		return nil, a.keyError(fmt.Errorf("import: %w", err))
+	}
+	if err := a.checkRoot(); err != nil {
+		return nil, err
 	}
 	s, err := store.Open(a.paths.Root)
 	if err != nil {
-		return nil, problem.New(problem.Failed, "run this as root on the installer-vm", "import: %w", err)
+		return nil, problem.New(problem.Failed, "see cso_backupnrestore doctor", "import: %w", err)
 	}
 	defer s.Close()
 	ref, err := s.Import(ctx, abs, r)
 	if errors.Is(err, store.ErrSealed) {
 		return nil, problem.New(problem.Failed, "rename neither; remove the one that is not wanted", "import: %w", err)
+	}
+	if errors.Is(err, store.ErrNoSuchBackup) || errors.Is(err, store.ErrIncomplete) {
+		return nil, problem.New(problem.NoBackup, "name the directory that holds manifest.json: …/NAME/TIMESTAMP", "%w", err)
 	}
 	if err != nil {
 		return nil, storeError(err)

@@ -54,10 +54,10 @@ func (a *app) info(_ context.Context, option, sel string) (*outcome, error) {
 		return o, storeError(err)
 	}
 	v.Manifest = &m
-	r := a.reader()
-	if r == nil {
-		v.Seal = "not checked: this host has no identity"
-	} else if _, err := s.LoadManifest(e.Ref, r); errors.Is(err, manifest.ErrTampered) {
+	r, err := keys.LoadReader(a.paths.Keys())
+	if err != nil {
+		v.Seal = "not checked: " + err.Error()
+	} else if _, err := s.LoadManifest(e.Ref, &r); errors.Is(err, manifest.ErrTampered) {
 		v.Seal = "broken"
 	} else if errors.Is(err, keys.ErrIdentity) {
 		v.Seal = "not checked: this host's identity does not open this backup"

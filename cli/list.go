@@ -108,7 +108,7 @@ func (a *app) showList(es []catalog.Entry, o listOptions) {
 	}
 	a.out.Print(t)
 	for _, e := range es {
-		a.marked("damaged", e.Ref.String(), last(e.Problems, 3))
+		a.marked(string(e.Status), e.Ref.String(), last(e.Problems, 3))
 	}
 }
 
@@ -127,7 +127,7 @@ func statusTone(s string) ui.Tone {
 	switch s {
 	case "ok":
 		return ui.Good
-	case string(catalog.Damaged):
+	case string(catalog.Damaged), string(catalog.Unreadable):
 		return ui.Bad
 	}
 	return ui.Warn

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/csobackup/cso_backupnrestore/internal/coredump"
 	"github.com/csobackup/cso_backupnrestore/internal/problem"
@@ -24,6 +25,9 @@ type Process struct {
 
 // errInterrupted is why a context ended after Ctrl-C.
 var errInterrupted = errors.New("interrupted")
+
+// letGo is how long an interrupted command has for ending by itself.
+const letGo = 10 * time.Second
 
 // Main runs the command of this process and returns its exit status. The
 // first Ctrl-C lets go of a running operation, the second ends the process at once.
@@ -42,6 +46,9 @@ func Main() int {
 		case <-sig:
 			cancel(errInterrupted)
 			signal.Stop(sig)
+			time.Sleep(letGo) // a call that knows no context, like one into a dead file system, may never return
+			fmt.Fprintln(os.Stderr, "interrupted")
+			os.Exit(problem.Detached.Exit())
 		case <-ctx.Done():
 		}
 	}()

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"io/fs"
 
 	"github.com/csobackup/cso_backupnrestore/internal/journal"
 	"github.com/csobackup/cso_backupnrestore/internal/keys"
@@ -56,6 +57,9 @@ func (a *app) rotate(o setupOptions) (*outcome, error) {
 func rotateHint(err error) string {
 	if errors.Is(err, keys.ErrIdentity) {
 		return "put back your copy of the identity, or move the damaged file away"
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return "make the first keys: cso_backupnrestore setup"
 	}
 	return "write recipients like age1…; `age-keygen` makes one elsewhere"
 }

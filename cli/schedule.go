@@ -86,7 +86,7 @@ func (a *app) scheduleAdd(ctx context.Context, o scheduleOptions) (*outcome, err
 	}
 	cron, err := schedule.Parse(o.cron)
 	if err != nil {
-		return nil, usage("", "%w", err)
+		return nil, usage("-c '30-2-*-*-*' is every day at 02:30, -c '0-13-*-*-0' every Sunday at 13:00", "%w", err)
 	}
 	z, err := a.zone()
 	if err != nil {
@@ -252,6 +252,9 @@ func (a *app) scheduleList(ctx context.Context) (*outcome, error) {
 	}
 	o := &outcome{Result: views, Text: func() { a.showSchedules(views, z) }}
 	if broken != nil {
+		if len(views) == 0 {
+			o.Text = nil
+		}
 		o.Code, o.Message = problem.Warnings, "some schedule files cannot be read"
 	}
 	if len(views) == 0 && broken == nil {

@@ -23,6 +23,8 @@ func TestMain(m *testing.M) {
 // TestScript runs the command as a process. Where a script needs a store, the
 // command `backup NAME/TIMESTAMP [maintenance|broken|warning]` makes a real one.
 func TestScript(t *testing.T) {
+	cmds := hostileCommands()
+	cmds["backup"], cmds["exitcode"], cmds["corrupt"] = scriptBackup, scriptExit, scriptCorrupt
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
 		Setup: func(e *testscript.Env) error {
@@ -34,9 +36,7 @@ func TestScript(t *testing.T) {
 			e.Setenv("HOME", e.WorkDir)
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"backup": scriptBackup, "exitcode": scriptExit, "corrupt": scriptCorrupt,
-		},
+		Cmds: cmds,
 	})
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/csobackup/cso_backupnrestore/internal/keys"
 	"github.com/csobackup/cso_backupnrestore/internal/pki"
 	"github.com/csobackup/cso_backupnrestore/internal/problem"
+	"github.com/csobackup/cso_backupnrestore/internal/ui"
 	"github.com/csobackup/cso_backupnrestore/plugins"
 )
 
@@ -85,6 +86,9 @@ func (a *app) setup(o setupOptions) (*outcome, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := a.checkRoot(); err != nil {
+		return nil, err
+	}
 	for _, d := range []string{a.paths.Root, a.paths.State} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, problem.New(problem.Failed, "run this as root on the installer-vm", "make %s: %w", d, err)
@@ -106,7 +110,7 @@ func (a *app) setup(o setupOptions) (*outcome, error) {
 		return nil, problem.New(problem.Failed, "run this as root on the installer-vm", "certificates: %w", err)
 	}
 	if v.KeysCreated, err = keys.Ensure(a.paths.Keys()); err != nil {
-		return nil, problem.New(problem.Key, "put back the file from your copy", "keys: %w", err)
+		return nil, a.keyError(err)
 	}
 	v.Confirmed = keys.Confirmed(a.paths.Keys())
 	if text != nil {
@@ -120,6 +124,9 @@ func (a *app) setup(o setupOptions) (*outcome, error) {
 
 func (a *app) setupDone(v setupView) (*outcome, error) {
 	o := &outcome{Result: v, Message: "this installation is set up", Next: []string{"cso_backupnrestore doctor", "cso_backupnrestore -b healthcheck"}}
+	if _, err := keys.LoadReader(a.paths.Keys()); err != nil {
+		o.Code, o.Message = problem.Warnings, "this installation can make backups and not restore them: "+err.Error()+". Put back the copy of the identity as "+a.identityFile()
+	}
 	if !v.Confirmed {
 		o.Next = append([]string{"cso_backupnrestore setup --confirm-key COPY"}, o.Next...)
 	}
@@ -177,8 +184,8 @@ func (a *app) confirmKey(file string) (*outcome, error) {
 		}
 		r = f
 	}
-	if err := keys.ConfirmCopy(a.paths.Keys(), io.LimitReader(r, 1<<20)); err != nil {
-		return nil, problem.New(problem.Key, "the copy must be of "+a.identityFile(), "%w", err)
+	if err := keys.ConfirmCopy(a.paths.Keys(), io.LimitReader(r, maxGiven)); err != nil {
+		return nil, problem.New(problem.Key, "show a copy of "+a.identityFile(), "%w", err)
 	}
 	return &outcome{Result: map[string]bool{"copyConfirmed": true}, Message: "the copy opens this installation's backups; keep it safe"}, nil
 }
@@ -190,9 +197,9 @@ func (a *app) newEstate(o setupOptions) (*config.Estate, []byte, error) {
 	case o.estate != "" && (len(o.instances) > 0 || len(o.vms) > 0 || o.holder != ""):
 		return nil, nil, usage("use --estate-from alone, or --vm, --instance and --switch", "the estate was given twice")
 	case o.estate != "":
-		b, err := os.ReadFile(o.estate)
+		b, err := readGiven(o.estate)
 		if err != nil {
-			return nil, nil, problem.New(problem.Failed, "name a file that exists", "%w", err)
+			return nil, nil, problem.New(problem.Failed, "name a file that can be read", "%w", err)
 		}
 		text = b
 	case len(o.instances) > 0 || len(o.vms) > 0:
@@ -212,6 +219,22 @@ func (a *app) newEstate(o setupOptions) (*config.Estate, []byte, error) {
 	}
 	return e, text, nil
 }
+
+// readGiven reads a file that the operator names, which may be a pipe.
+func readGiven(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxGiven+1))
+	if err == nil && len(b) > maxGiven {
+		err = fmt.Errorf("%s is larger than %s", name, ui.Bytes(maxGiven))
+	}
+	return b, err
+}
+
+const maxGiven = 1 << 20 // bytes
 
 type estateDoc struct {
 	VMs       []map[string]string `yaml:"vms"`

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os/user"
 	"strings"
 	"time"
@@ -27,9 +28,19 @@ const (
 	settle    = 4 * time.Second // until a worker that starts is known as a poller
 )
 
+const profileHint = "this comes from the Temporal profile (TEMPORAL_*, temporal.toml): check it, or unset it to use the embedded server"
+
 // connect gives a client of a Temporal that answers, or says what to do.
 func (a *app) connect(ctx context.Context) (client.Client, error) {
 	o, external, err := dial.Options(a.paths.PKI(), dial.Operator, a.log)
+	if err != nil && external {
+		return nil, problem.New(problem.Unreachable, profileHint, "cannot connect to Temporal: %w", err)
+	}
+	if err == nil && !external {
+		if _, _, err := net.SplitHostPort(o.HostPort); err != nil {
+			return nil, problem.New(problem.Unreachable, "write it like 127.0.0.1:7233, or unset CSO_BACKUP_TEMPORAL", "cannot connect to Temporal: CSO_BACKUP_TEMPORAL is no HOST:PORT: %w", err)
+		}
+	}
 	if err != nil {
 		return nil, problem.New(problem.Unreachable, "start the embedded server once, it makes the certificates: systemctl start cso-temporald; or run this as root on the installer-vm: cso_backupnrestore doctor",
 			"cannot connect to Temporal: %w", err)
@@ -44,7 +55,7 @@ func (a *app) connect(ctx context.Context) (client.Client, error) {
 		c.Close()
 		hint := "start it: systemctl start cso-temporald; then: cso_backupnrestore doctor"
 		if external {
-			hint = "this address comes from the Temporal profile (TEMPORAL_*, temporal.toml): check it, or unset it to use the embedded server"
+			hint = profileHint
 		}
 		return nil, problem.New(problem.Unreachable, hint, "Temporal at %s does not answer: %w", o.HostPort, cause(err))
 	}
@@ -58,6 +69,9 @@ func cause(err error) error {
 		if i := strings.LastIndex(s, cut); i >= 0 {
 			s = s[i+len(cut):]
 		}
+	}
+	if strings.Contains(s, "no children to pick from") {
+		s = "its name does not resolve to an address"
 	}
 	if errors.Is(err, context.DeadlineExceeded) && s == context.DeadlineExceeded.Error() {
 		s = "no answer within " + ui.Took(reachTime)

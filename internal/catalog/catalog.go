@@ -5,6 +5,7 @@ package catalog
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -24,6 +25,7 @@ const (
 	Complete   Status = "complete"
 	Incomplete Status = "incomplete" // no manifest: running, or its run died
 	Damaged    Status = "damaged"    // manifest or data is damaged or was tampered with
+	Unreadable Status = "unreadable" // of a newer version of this program, or not to be read by this user
 )
 
 // Entry is one backup in the list. Of an incomplete backup only Ref, Path,
@@ -32,7 +34,7 @@ type Entry struct {
 	Ref         store.Ref            `json:"backup"`
 	Path        string               `json:"path"`
 	Status      Status               `json:"status"`
-	Problems    []string             `json:"problems,omitempty"` // of a damaged one
+	Problems    []string             `json:"problems,omitempty"` // of a damaged or unreadable one
 	Safety      bool                 `json:"safety,omitempty"`
 	Time        time.Time            `json:"time"` // of the data: the last pin, or the timestamp
 	ID          string               `json:"id,omitempty"`
@@ -112,6 +114,9 @@ func Load(s *store.Store, ref store.Ref, r *keys.Reader) (Entry, error) {
 		return e, nil
 	case errors.Is(err, plugins.ErrCorrupt), errors.Is(err, manifest.ErrTampered):
 		e.Status, e.Problems = Damaged, []string{err.Error()}
+		return e, nil
+	case errors.Is(err, manifest.ErrFormat), errors.Is(err, fs.ErrPermission):
+		e.Status, e.Problems = Unreadable, []string{err.Error()}
 		return e, nil
 	case err != nil:
 		return Entry{}, err

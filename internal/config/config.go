@@ -7,9 +7,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -18,6 +18,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/csobackup/cso_backupnrestore/internal/fsutil"
 	"github.com/csobackup/cso_backupnrestore/plugins"
 )
 
@@ -89,12 +90,15 @@ var (
 	instanceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 )
 
+// maxFile bounds the size of an estate file, in bytes.
+const maxFile = 1 << 20
+
 // ErrNoFile: there is no estate file; everything is then found by discovery.
 var ErrNoFile = errors.New("no estate file")
 
 // Load reads and checks the estate file; ErrNoFile when it does not exist.
 func Load(path string) (*Estate, error) {
-	b, err := os.ReadFile(path)
+	b, err := fsutil.ReadFile(path, maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", path, ErrNoFile)
 	}
@@ -113,8 +117,14 @@ func Parse(text []byte) (*Estate, error) {
 	var e Estate
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	d.KnownFields(true)
-	if err := d.Decode(&e); err != nil {
+	switch err := d.Decode(&e); {
+	case errors.Is(err, io.EOF):
+		return nil, errors.New("it is empty: name at least the installer-vm under vms, or delete the file to work on what is found on this host")
+	case err != nil:
 		return nil, err
+	}
+	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return nil, errors.New("it holds more than one document (---): write everything into one")
 	}
 	e.defaults()
 	return &e, e.Validate()

@@ -151,6 +151,26 @@ func ReadBounded(root *os.Root, name string, limit int64) ([]byte, error) {
 	return b, nil
 }
 
+// ReadFile reads a whole regular file of at most limit bytes by its path. A
+// symbolic link is followed; a pipe or a device is refused without blocking.
+func ReadFile(name string, limit int64) ([]byte, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, err
+	case !fi.Mode().IsRegular():
+		return nil, fmt.Errorf("%s: %w", name, ErrNotRegular)
+	case fi.Size() > limit:
+		return nil, fmt.Errorf("%s: %d bytes, at most %d: %w", name, fi.Size(), limit, ErrTooLarge)
+	}
+	return io.ReadAll(io.LimitReader(f, limit))
+}
+
 // OpenDir opens a directory below root, element by element, and refuses
 // symbolic links on the way, also those that stay inside root.
 func OpenDir(root *os.Root, dir ...string) (*os.Root, error) {

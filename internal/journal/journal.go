@@ -27,7 +27,10 @@ type Journal struct {
 	root *os.Root
 }
 
-const file = "current.json"
+const (
+	file    = "current.json"
+	maxFile = 16 << 20 // bytes; a real one has a few KB
+)
 
 // At is the journal of a store root; the directory is made when missing.
 func At(root string) (*Journal, error) {
@@ -44,7 +47,7 @@ func At(root string) (*Journal, error) {
 
 // Read is the state now; the zero State when no run was ever recorded.
 func (j *Journal) Read() (State, error) {
-	b, err := j.root.ReadFile(file)
+	b, err := fsutil.ReadBounded(j.root, file, maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return State{}, nil
 	}

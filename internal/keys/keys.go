@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -169,7 +170,7 @@ func LoadIdentity(file string) (Reader, error) {
 	defer root.Close()
 	b, err := fsutil.ReadBounded(root, filepath.Base(file), maxFile)
 	if err != nil {
-		return Reader{}, fmt.Errorf("%w: %w: put back the copy of the identity", ErrIdentity, err)
+		return Reader{}, fmt.Errorf("%w: %w", ErrIdentity, plainly(file, err))
 	}
 	return ParseIdentity(b)
 }
@@ -196,9 +197,22 @@ func readKey(root *os.Root, name string) (Key, error) {
 		err = fmt.Errorf("%s: %d bytes, want %d", name, len(b), Size)
 	}
 	if err != nil {
-		return Key{}, fmt.Errorf("keys: %w: %w", ErrKeys, err)
+		return Key{}, fmt.Errorf("keys: %w: %w", ErrKeys, plainly(filepath.Join(root.Name(), name), err))
 	}
 	return Key(b), nil
+}
+
+// absent is a file that is not there, without the name of a system call.
+type absent string
+
+func (a absent) Error() string { return string(a) + " does not exist" }
+func (absent) Unwrap() error   { return fs.ErrNotExist }
+
+func plainly(file string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return absent(file)
+	}
+	return err
 }
 
 func checkOf(k Key) string {

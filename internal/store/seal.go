@@ -308,26 +308,38 @@ func (s *Store) LoadManifest(ref Ref, r *keys.Reader) (manifest.Manifest, error)
 }
 
 func loadManifest(d *os.Root, ref Ref, r *keys.Reader) (manifest.Manifest, error) {
+	m, err := readManifest(d, r)
+	if err == nil && m.Backup != ref && ref != (Ref{}) {
+		err = fmt.Errorf("%w: its manifest is that of %s", plugins.ErrCorrupt, m.Backup)
+	}
+	switch {
+	case err == nil:
+		return m, nil
+	case ref == (Ref{}): // a directory from elsewhere, whose name says nothing
+		return manifest.Manifest{}, err
+	}
+	return manifest.Manifest{}, fmt.Errorf("backup %s: %w", ref, err)
+}
+
+// readManifest reads a manifest and, with a reader, checks its seal. What a
+// newer version wrote (manifest.ErrFormat) or may not be read is not damaged.
+func readManifest(d *os.Root, r *keys.Reader) (manifest.Manifest, error) {
 	b, err := fsutil.ReadBounded(d, fileManifest, manifest.MaxManifest)
-	if notExist(err) {
-		return manifest.Manifest{}, fmt.Errorf("backup %s: %w: it has no manifest.json", ref, ErrIncomplete)
+	var m manifest.Manifest
+	if err == nil {
+		m, err = manifest.Decode(b)
 	}
-	if err != nil {
-		return manifest.Manifest{}, fmt.Errorf("backup %s: %w: %w", ref, plugins.ErrCorrupt, err)
+	switch {
+	case notExist(err):
+		return manifest.Manifest{}, fmt.Errorf("%w: it has no manifest.json", ErrIncomplete)
+	case errors.Is(err, manifest.ErrFormat), errors.Is(err, fs.ErrPermission):
+		return manifest.Manifest{}, err
+	case err != nil:
+		return manifest.Manifest{}, fmt.Errorf("%w: %w", plugins.ErrCorrupt, err)
+	case r != nil:
+		err = checkSeal(b, m, *r)
 	}
-	m, err := manifest.Decode(b)
-	if err != nil {
-		return manifest.Manifest{}, fmt.Errorf("backup %s: %w: %w", ref, plugins.ErrCorrupt, err)
-	}
-	if r != nil {
-		if err := checkSeal(b, m, *r); err != nil {
-			return manifest.Manifest{}, fmt.Errorf("backup %s: %w", ref, err)
-		}
-	}
-	if m.Backup != ref && ref != (Ref{}) {
-		return manifest.Manifest{}, fmt.Errorf("backup %s: %w: its manifest is that of %s", ref, plugins.ErrCorrupt, m.Backup)
-	}
-	return m, nil
+	return m, err
 }
 
 func checkSeal(b []byte, m manifest.Manifest, r keys.Reader) error {
