@@ -58,7 +58,7 @@ func (c *claim) restore(ctx context.Context, run plugins.Run, r plugins.Artifact
 	rep.Unchanged = len(d.same)
 	rep.Consistency = "as the backup"
 	if !d.empty() {
-		for _, err := range []error{s.compatible(b), s.membersThere(ctx, b, live)} {
+		for _, err := range []error{s.compatible(b), s.membersThere(ctx, b, live, d)} {
 			if err != nil {
 				return err
 			}
