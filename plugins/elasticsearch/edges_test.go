@@ -29,6 +29,9 @@ func (s *stand) edges(t *testing.T) {
 	t.Run("health", s.health)
 	t.Run("credentials", s.credentials)
 	t.Run("first member unreachable", s.unreachable)
+	if long() {
+		t.Run("full disk", s.full)
+	}
 }
 
 // acknowledged: what a server acknowledged before the pin was asked for is in the backup, whatever is written on.

@@ -169,7 +169,10 @@ func (a *api) clear() {
 		a.do("DELETE", "/_data_stream/*", nil)
 	}
 	for n := range a.indices() {
-		a.try("DELETE", "/"+url.PathEscape(n), nil)
+		if code, _ := a.try("DELETE", "/"+url.PathEscape(n), nil); code == 403 {
+			a.do("PUT", "/"+url.PathEscape(n)+"/_settings", `{"index.blocks.read_only":null}`)
+			a.do("DELETE", "/"+url.PathEscape(n), nil)
+		}
 	}
 	for _, p := range []string{"/_index_template/*", "/_template/*"} {
 		a.try("DELETE", p, nil)
