@@ -28,6 +28,12 @@ func TestCluster(t *testing.T) {
 			t.Run("reindex", s.reindexAll)
 			t.Run("one member down", s.memberDown)
 		})
+		if long() {
+			t.Run(v+", each node its own directory", func(t *testing.T) {
+				s := begin(t, v+"+localrepo", 3)
+				s.exportTrip(t, s.on)
+			})
+		}
 	}
 }
 

@@ -56,30 +56,33 @@ func (s *stand) exported(t *testing.T) {
 		}
 		same(t, want, a.fingerprint())
 	})
-	t.Run("round trip", func(t *testing.T) {
-		a := client(t, s.on)
-		a.plain = true
-		a.fill(6)
-		a.do("PUT", "/devices/_doc/multi%2Fline?routing=%C3%A4%20%2B", "{ \"n\" :\n 5,\r\n \"name\":\"z\"}")
-		a.do("PUT", "/devices/_doc/quote%22%5C?refresh=true", `{"n":6}`)
-		ses := open(t, on)
-		m, rep := backup(t, ses)
-		if !strings.Contains(rep.Consistency, "exported one by one") || len(rep.Inexact) == 0 {
-			t.Errorf("the report does not say what was done: %+v", rep)
-		}
-		want := a.fingerprint()
-		a.wreck(6)
-		a.do("PUT", "/empty/_doc/1?refresh=true", `{"n":1}`)
-		restore(t, ses, m)
-		same(t, want, a.fingerprint())
-		if rep := restore(t, ses, m); rep.Artifacts != 0 || rep.Removed != 0 {
-			t.Errorf("a second restore: %+v", rep)
-		}
-		a.clear()
-		restore(t, open(t, s.on), m) // also where there is a path.repo
-		same(t, want, a.fingerprint())
-	})
+	t.Run("round trip", func(t *testing.T) { s.exportTrip(t, on) })
 	if long() {
 		t.Run("suite", func(t *testing.T) { s.conformance(t, on, nil, true) })
 	}
+}
+
+// exportTrip exports, wrecks and restores.
+func (s *stand) exportTrip(t *testing.T, on plugins.Target) {
+	a := client(t, s.on)
+	a.plain = true
+	a.fill(6)
+	a.do("PUT", "/devices/_doc/multi%2Fline?routing=%C3%A4%20%2B", "{ \"n\" :\n 5,\r\n \"name\":\"z\"}")
+	a.do("PUT", "/devices/_doc/quote%22%5C?refresh=true", `{"n":6}`)
+	ses := open(t, on)
+	m, rep := backup(t, ses)
+	if !strings.Contains(rep.Consistency, "exported one by one") || len(rep.Inexact) == 0 {
+		t.Errorf("the report does not say what was done: %+v", rep)
+	}
+	want := a.fingerprint()
+	a.wreck(6)
+	a.do("PUT", "/empty/_doc/1?refresh=true", `{"n":1}`)
+	restore(t, ses, m)
+	same(t, want, a.fingerprint())
+	if rep := restore(t, ses, m); rep.Artifacts != 0 || rep.Removed != 0 {
+		t.Errorf("a second restore: %+v", rep)
+	}
+	a.clear()
+	restore(t, open(t, s.on), m) // also where there is a path.repo
+	same(t, want, a.fingerprint())
 }

@@ -211,7 +211,7 @@ func (c *claim) deletable(ctx context.Context, x *index) error {
 	if x == nil {
 		return nil
 	}
-	for _, k := range []string{"index.blocks.read_only", "index.blocks.metadata"} {
+	for _, k := range []string{"index.blocks.read_only", "index.blocks.read_only_allow_delete", "index.blocks.metadata"} {
 		if !strings.Contains(string(x.Definition), `"`+k+`":"true"`) {
 			continue
 		}
