@@ -45,8 +45,9 @@ func compareVersions(a, b string) int {
 	return 0
 }
 
-// membersThere refuses while a member is down that may hold the only copy of a shard.
-func (s *session) membersThere(ctx context.Context, b *content, live *state) error {
+// membersThere refuses while a member is down that may hold the only copy of a shard of what is about to be
+// restored: its return would bring an old copy back, and until then a node is missing to place shards on.
+func (s *session) membersThere(ctx context.Context, b *content, live *state, d *delta) error {
 	h, err := s.clusterHealth(ctx)
 	if err != nil {
 		return err
@@ -54,14 +55,15 @@ func (s *session) membersThere(ctx context.Context, b *content, live *state) err
 	if h.Nodes >= len(s.target.Members) {
 		return nil
 	}
+	units := slices.Concat(d.add, d.change, d.extra)
 	var lone []string
 	for name, x := range live.Indices {
-		if x.Replicas == 0 || !x.complete() {
+		if slices.Contains(units, unitOf(b.streams, live, name)) && (x.Replicas == 0 || !x.complete()) {
 			lone = append(lone, name)
 		}
 	}
 	for name, x := range b.indices {
-		if strings.Contains(string(x.definition), `"index.number_of_replicas":"0"`) && !slices.Contains(lone, name) {
+		if slices.Contains(units, unitOf(b.streams, live, name)) && strings.Contains(string(x.definition), `"index.number_of_replicas":"0"`) && !slices.Contains(lone, name) {
 			lone = append(lone, name)
 		}
 	}

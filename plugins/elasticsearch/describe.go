@@ -56,8 +56,8 @@ func put(ctx context.Context, w plugins.ArtifactWriter, a plugins.Artifact, recs
 	return rw.Commit()
 }
 
-// describe writes definitions, objects and the digests of the documents. seq: sequence numbers count.
-func (p *pin) describe(ctx context.Context, run plugins.Run, w plugins.ArtifactWriter, rep *plugins.Report, seq bool) error {
+// describe writes definitions, objects and the digests of the documents.
+func (p *pin) describe(ctx context.Context, run plugins.Run, w plugins.ArtifactWriter, rep *plugins.Report) error {
 	if err := put(ctx, w, plugins.Artifact{Name: clusterName, Pin: p.info.ID}, p.st.everything(), rep); err != nil {
 		return err
 	}
@@ -99,8 +99,10 @@ func (p *pin) describe(ctx context.Context, run plugins.Run, w plugins.ArtifactW
 			}
 			continue
 		}
-		recs, proved, err := p.digests(ctx, run, x, seq, func(n int64) {
-			run.Report(plugins.Status{Phase: "digest", Item: name, Bytes: done.Add(n), Total: docs})
+		recs, proved, err := p.digests(ctx, run, x, func(n int64) {
+			if all := done.Add(n); p.copied.Load() {
+				run.Report(plugins.Status{Phase: "digest", Item: name, Bytes: all, Total: docs})
+			}
 		})
 		if err != nil {
 			return err
@@ -118,11 +120,11 @@ func (p *pin) describe(ctx context.Context, run plugins.Run, w plugins.ArtifactW
 
 // digests finishes the views of an index; without views it reads the shards now, and looks
 // whether they still are what the snapshot holds.
-func (p *pin) digests(ctx context.Context, run plugins.Run, x *index, seq bool, progress func(int64)) (recs map[string][]byte, proved bool, err error) {
+func (p *pin) digests(ctx context.Context, run plugins.Run, x *index, progress func(int64)) (recs map[string][]byte, proved bool, err error) {
 	views := p.views[x.Name]
 	delete(p.views, x.Name)
 	if x.Closed || len(views) == 0 {
-		recs, err = p.s.digestIndex(ctx, run, x, seq, progress)
+		recs, err = p.s.digestIndex(ctx, run, x, true, progress)
 		if err != nil || x.Closed {
 			return recs, true, err
 		}

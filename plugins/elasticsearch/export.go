@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -341,7 +342,7 @@ func (l *loader) single(h *hit) error {
 		if err := json.Unmarshal([]byte(`"`+string(h.Routing)+`"`), &routing); err != nil {
 			return err
 		}
-		path += "&routing=" + esc(routing)
+		path += "&routing=" + url.QueryEscape(routing)
 	}
 	if err := l.check(); err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -33,6 +34,7 @@ type pin struct {
 	moved    map[string]string // indices that changed while the pin was taken, and what of them
 	views    map[string][]*view
 	released bool
+	copied   atomic.Bool // the files are stored: from then on progress tells of the digests
 }
 
 // view is a scroll over one shard, and the digest of what it has given.
@@ -260,19 +262,30 @@ func (p *pin) Backup(ctx context.Context, run plugins.Run, w plugins.ArtifactWri
 		return p.export(ctx, run, w, rep)
 	}
 	rep.Consistency = "one snapshot of all indices: every shard as it stood when the snapshot began, each at its own moment, tenths of a second apart"
-	if err := p.finish(ctx, run); err != nil {
+	// Documents are digested while the server still copies: both need only what the pin holds.
+	var proof plugins.Report
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return p.describe(gctx, run, w, &proof) })
+	g.Go(func() error {
+		if err := p.finish(gctx, run); err != nil {
+			return err
+		}
+		if err := p.repo.unregister(gctx); err != nil { // nobody else may write while it is copied
+			return err
+		}
+		attrs := map[string]string{attrMode: modeSnapshot, attrVersion: p.s.product.String(), attrSnapshot: snapshot}
+		defer p.copied.Store(true)
+		return p.repo.save(gctx, run, p.info.ID, attrs, w, &rep)
+	})
+	if err := g.Wait(); err != nil {
+		if ctx.Err() != nil {
+			return rep, ctx.Err()
+		}
 		return rep, err
 	}
-	if err := p.repo.unregister(ctx); err != nil { // nobody else may write while it is copied
-		return rep, err
-	}
-	attrs := map[string]string{attrMode: modeSnapshot, attrVersion: p.s.product.String(), attrSnapshot: snapshot}
-	if err := p.repo.save(ctx, run, p.info.ID, attrs, w, &rep); err != nil {
-		return rep, err
-	}
-	if err := p.describe(ctx, run, w, &rep, true); err != nil {
-		return rep, err
-	}
+	rep.Artifacts += proof.Artifacts
+	rep.Records += proof.Records
+	rep.Bytes += proof.Bytes
 	p.remarks(&rep)
 	return rep, nil
 }

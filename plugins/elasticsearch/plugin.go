@@ -12,7 +12,9 @@ import (
 // password_file or password_env, api_key_file or api_key_env, ca_file,
 // client_cert_file with client_key_file, repo_dir (the directory on this VM that
 // the nodes know as path.repo; by default the same path).
-type Plugin struct{}
+type Plugin struct {
+	root string // where Discover looks for the standard places; empty: /
+}
 
 // New returns the plugin.
 func New() *Plugin { return &Plugin{} }

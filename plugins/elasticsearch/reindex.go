@@ -78,9 +78,6 @@ func (c *claim) reindex(ctx context.Context, run plugins.Run, rep *plugins.Repor
 	if err != nil {
 		return err
 	}
-	if err := s.membersThere(ctx, &content{}, live); err != nil {
-		return err
-	}
 	want := patterns(run)
 	used := map[string]bool{}
 	var work []*index
@@ -269,25 +266,38 @@ func (c *claim) rebuild(ctx context.Context, run plugins.Run, x *index, progress
 }
 
 // room demands space for one more copy of the primaries; the old copy goes before the replicas of the new one come.
+// Nodes of one host may share a disk: it counts once.
 func (s *session) room(ctx context.Context, x *index) error {
 	var ns struct {
 		Nodes map[string]struct {
-			Roles []string `json:"roles"`
-			FS    struct {
-				Total struct {
-					Available int64 `json:"available_in_bytes"`
-				} `json:"total"`
+			Host string `json:"host"`
+			FS   struct {
+				Data []struct {
+					Mount     string `json:"mount"`
+					Total     int64  `json:"total_in_bytes"`
+					Available int64  `json:"available_in_bytes"`
+				} `json:"data"`
 			} `json:"fs"`
 		} `json:"nodes"`
 	}
-	if err := s.c.get(ctx, "/_nodes/stats/fs?filter_path=nodes.*.roles,nodes.*.fs.total", &ns); err != nil {
+	if err := s.c.get(ctx, "/_nodes/stats/fs?filter_path=nodes.*.host,nodes.*.fs.data", &ns); err != nil {
 		return err
 	}
 	var free int64
+	seen := map[string]bool{}
 	for _, n := range ns.Nodes {
-		free += n.FS.Total.Available
+		host := n.Host
+		if strings.HasPrefix(host, "127.") {
+			host = "localhost"
+		}
+		for _, d := range n.FS.Data {
+			if at := fmt.Sprint(host, d.Mount, d.Total); !seen[at] {
+				seen[at] = true
+				free += d.Available
+			}
+		}
 	}
-	if need := x.Bytes + x.Bytes/5; free < need {
+	if need := x.Bytes + x.Bytes/5; len(seen) > 0 && free < need {
 		return fmt.Errorf("%s: rebuilding it needs %d bytes on the nodes and %d are free: %w: make room, or name smaller indices", s.target, need, free, plugins.ErrSpace)
 	}
 	return nil
@@ -387,8 +397,13 @@ func (c *claim) create(ctx context.Context, fresh string, def definition) error 
 	if err != nil {
 		return err
 	}
-	if string(want) != string(have) || len(got.Aliases) > 0 {
-		return fmt.Errorf("a template that matches every index gives the new one other mappings or aliases: %w: narrow the template's index_patterns", plugins.ErrData)
+	foreign := string(want) != string(have) || len(got.Aliases) > 0
+	for k := range got.Settings {
+		_, asked := set[k]
+		foreign = foreign || !asked && !late(k) && !unset(k) && !strings.HasPrefix(k, "index.routing.allocation.include._tier")
+	}
+	if foreign {
+		return fmt.Errorf("a template that matches every index gives the new one other mappings, settings or aliases: %w: narrow the template's index_patterns", plugins.ErrData)
 	}
 	return nil
 }

@@ -47,7 +47,7 @@ func newWire(t testing.TB, on plugins.Target, after int64) (*wire, plugins.Targe
 	t.Cleanup(w.die)
 	out := on
 	out.Members = slices.Clone(on.Members)
-	out.Members[0].Address = "http://" + l.Addr().String()
+	out.Members[0].Address = u.Scheme + "://" + l.Addr().String()
 	return w, out
 }
 
@@ -125,19 +125,14 @@ func (a *api) shape(name string) string {
 	return jsonText(d)
 }
 
-func TestReindex(t *testing.T) {
-	for _, v := range []struct{ name, version string }{{"Elasticsearch 7.10.2", "7.10.2"}, {"OpenSearch 2.19.1", "opensearch-2.19.1"}} {
-		t.Run(strings.ReplaceAll(v.name, " ", "_"), func(t *testing.T) {
-			on := target(t, servers(t, v.version, 1), "central")
-			t.Run("everything", func(t *testing.T) { reindexAll(t, on) })
-			t.Run("patterns and refusals", func(t *testing.T) { reindexSome(t, on) })
-			t.Run("killed at any point", func(t *testing.T) { reindexKilled(t, on, v.version == "7.10.2") })
-		})
-	}
+func (s *stand) reindex(t *testing.T) {
+	t.Run("everything", s.reindexAll)
+	t.Run("patterns and refusals", s.reindexSome)
+	t.Run("killed at any point", s.reindexKilled)
 }
 
-func reindexAll(t *testing.T, on plugins.Target) {
-	a := client(t, on)
+func (s *stand) reindexAll(t *testing.T) {
+	a := client(t, s.on)
 	a.fill(7)
 	names := []string{"devices", "family", "blocked", "empty", "old-1", "events-1", ".app-hidden"}
 	docs, shape, uuid := map[string]string{}, map[string]string{}, map[string]string{}
@@ -145,7 +140,7 @@ func reindexAll(t *testing.T, on plugins.Target) {
 		docs[n], shape[n], uuid[n] = a.docs(n), a.shape(n), a.uuid(n)
 	}
 	others := a.indices()
-	s := open(t, on)
+	ses := open(t, s.on)
 	r := run(t, plugins.OpReindex)
 	var mu sync.Mutex
 	var last plugins.Status
@@ -157,7 +152,7 @@ func reindexAll(t *testing.T, on plugins.Target) {
 		}
 		last = st
 	}
-	rep, err := s.(plugins.Reindexer).Reindex(t.Context(), r)
+	rep, err := ses.(plugins.Reindexer).Reindex(t.Context(), r)
 	must(t, err)
 	if rep.Artifacts != len(names) || rep.Records < 120 {
 		t.Errorf("report %+v", rep)
@@ -220,21 +215,21 @@ func (a *api) uuid(name string) string {
 	return all[name].Settings["index.uuid"]
 }
 
-func reindexSome(t *testing.T, on plugins.Target) {
-	a := client(t, on)
+func (s *stand) reindexSome(t *testing.T) {
+	a := client(t, s.on)
 	a.fill(8)
 	dev, fam := a.uuid("devices"), a.uuid("family")
-	s := open(t, on).(plugins.Reindexer)
+	ses := open(t, s.on).(plugins.Reindexer)
 	r := run(t, plugins.OpReindex)
 	r.Options = map[string]string{"index": "fam*, empty"}
-	rep, err := s.Reindex(t.Context(), r)
+	rep, err := ses.Reindex(t.Context(), r)
 	if must(t, err); rep.Artifacts != 2 || a.uuid("devices") != dev || a.uuid("family") == fam {
 		t.Errorf("patterns: %+v", rep)
 	}
 	for pattern, want := range map[string]error{"nosource": plugins.ErrData, "nothing-such": plugins.ErrNotFound, "[": plugins.ErrConfig} {
 		r := run(t, plugins.OpReindex)
 		r.Options = map[string]string{"index": pattern}
-		if _, err := s.Reindex(t.Context(), r); !errors.Is(err, want) {
+		if _, err := ses.Reindex(t.Context(), r); !errors.Is(err, want) {
 			t.Errorf("%q: %v, want %v", pattern, err, want)
 		}
 	}
@@ -242,23 +237,23 @@ func reindexSome(t *testing.T, on plugins.Target) {
 
 // reindexKilled kills after each number of stretches sent (or some of them), looks whether the index still
 // serves, and lets a second run finish.
-func reindexKilled(t *testing.T, on plugins.Target, all bool) {
-	a := client(t, on)
+func (s *stand) reindexKilled(t *testing.T) {
+	a := client(t, s.on)
 	a.fill(9)
 	others := a.indices()
 	docs, shape := a.docs("devices"), a.shape("devices")
 	died, step := 0, int64(1)
-	if !all {
-		step = 4
+	if !long() {
+		step = 3
 	}
 	for n := int64(8); ; n += step {
-		_, through := newWire(t, on, n)
+		_, through := newWire(t, s.on, n)
 		r := run(t, plugins.OpReindex)
 		r.Options = map[string]string{"index": "devices"}
-		s, err := elasticsearch.New().Open(t.Context(), through)
+		ses, err := elasticsearch.New().Open(t.Context(), through)
 		must(t, err)
-		_, err = s.(plugins.Reindexer).Reindex(t.Context(), r)
-		s.Close()
+		_, err = ses.(plugins.Reindexer).Reindex(t.Context(), r)
+		ses.Close()
 		if err == nil {
 			if died < 5 {
 				t.Fatalf("%d runs were killed: nothing was tested", died)
@@ -279,7 +274,7 @@ func reindexKilled(t *testing.T, on plugins.Target, all bool) {
 		}
 		r = run(t, plugins.OpReindex)
 		r.Options = map[string]string{"index": "devices"}
-		rep, err := open(t, on).(plugins.Reindexer).Reindex(t.Context(), r)
+		rep, err := open(t, s.on).(plugins.Reindexer).Reindex(t.Context(), r)
 		if err != nil || rep.Artifacts != 1 {
 			t.Fatalf("killed after %d stretches, and the next run: %+v, %v", n, rep, err)
 		}

@@ -58,7 +58,7 @@ func (c *claim) restore(ctx context.Context, run plugins.Run, r plugins.Artifact
 	rep.Unchanged = len(d.same)
 	rep.Consistency = "as the backup"
 	if !d.empty() {
-		for _, err := range []error{s.compatible(b), s.membersThere(ctx, b, live)} {
+		for _, err := range []error{s.compatible(b), s.membersThere(ctx, b, live, d)} {
 			if err != nil {
 				return err
 			}
@@ -205,6 +205,27 @@ func (c *claim) setSettings(ctx context.Context, b *content, live *state, last b
 	return nil
 }
 
+// deletable takes from an index those blocks that refuse its deletion: each in a request of its own, because
+// the server lets nothing else through.
+func (c *claim) deletable(ctx context.Context, x *index) error {
+	if x == nil {
+		return nil
+	}
+	for _, k := range []string{"index.blocks.read_only", "index.blocks.read_only_allow_delete", "index.blocks.metadata"} {
+		if !strings.Contains(string(x.Definition), `"`+k+`":"true"`) {
+			continue
+		}
+		if err := c.check(ctx); err != nil {
+			return err
+		}
+		err := c.s.c.put(ctx, "/"+esc(x.Name)+"/_settings?expand_wildcards=all", map[string]any{k: nil})
+		if err != nil && !isFault(err, http.StatusNotFound, "") {
+			return err
+		}
+	}
+	return nil
+}
+
 // removeIndices deletes indices and data streams, and waits for nothing: the request returns when they are gone.
 func (c *claim) removeIndices(ctx context.Context, live *state, units []string) error {
 	var names []string
@@ -216,7 +237,20 @@ func (c *claim) removeIndices(ctx context.Context, live *state, units []string) 
 		if err := c.check(ctx); err != nil {
 			return err
 		}
+		for _, x := range live.Indices {
+			if x.Stream != u {
+				continue
+			}
+			if err := c.deletable(ctx, x); err != nil {
+				return err
+			}
+		}
 		if err := c.s.c.remove(ctx, "/_data_stream/"+esc(u)); err != nil {
+			return err
+		}
+	}
+	for _, n := range names {
+		if err := c.deletable(ctx, live.Indices[n]); err != nil {
 			return err
 		}
 	}

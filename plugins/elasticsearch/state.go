@@ -198,7 +198,7 @@ func (st *state) streams(raw json.RawMessage) (map[string]string, error) {
 // dropped are settings that a restore, a clone or the server itself gives anew.
 func dropped(key string) bool {
 	switch key {
-	case "index.uuid", "index.history.uuid", "index.verified_before_close", "index.routing_partition_size":
+	case "index.uuid", "index.history.uuid", "index.verified_before_close":
 		return true
 	}
 	for _, p := range []string{"index.version.", "index.resize.", "index.routing.allocation.initial_recovery.", "index.shrink."} {
@@ -230,6 +230,9 @@ func define(name string, closed bool, raw []byte) (*index, error) {
 	}
 	x.Primaries, x.Replicas = text("index.number_of_shards"), text("index.number_of_replicas")
 	maps.DeleteFunc(d.Settings, func(k string, v any) bool { return v == nil || dropped(k) })
+	if d.Settings["index.routing_partition_size"] == "1" { // the default, which a clone spells out
+		delete(d.Settings, "index.routing_partition_size")
+	}
 	if d.Settings["index.auto_expand_replicas"] != nil && d.Settings["index.auto_expand_replicas"] != "false" {
 		delete(d.Settings, "index.number_of_replicas") // follows the number of nodes
 	}

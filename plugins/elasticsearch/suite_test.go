@@ -3,6 +3,7 @@ package elasticsearch_test
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -10,20 +11,85 @@ import (
 	"github.com/csobackup/cso_backupnrestore/plugins"
 	"github.com/csobackup/cso_backupnrestore/plugins/elasticsearch"
 	"github.com/csobackup/cso_backupnrestore/plugins/plugintest"
+	"github.com/csobackup/cso_backupnrestore/test/lab"
 )
 
-func TestConformance(t *testing.T) {
-	for _, v := range []struct{ name, version string }{{"Elasticsearch 7.10.2", "7.10.2"}, {"OpenSearch 2.19.1", "opensearch-2.19.1"}} {
-		t.Run(strings.ReplaceAll(v.name, " ", "_"), func(t *testing.T) { conformance(t, v.name, v.version, 2) })
+// stand is a set of real servers of one version, shared by the tests that run on it.
+type stand struct {
+	version string
+	members int
+	lab     *lab.Lab
+	on      plugins.Target
+	second  *plugins.Target
+}
+
+// versions are the servers that the tests run on: the lab's default Elasticsearch and OpenSearch, or those
+// that CSO_TEST_VERSIONS lists, comma separated; "all" are all that the lab has.
+func versions() []string {
+	const all = "7.10.2,2.19.1,7.17.29,8.19.21,2.19.4"
+	switch v := os.Getenv("CSO_TEST_VERSIONS"); v {
+	case "":
+		return []string{"7.10.2", "2.19.1"}
+	case "all":
+		return strings.Split(all, ",")
+	default:
+		return strings.Split(v, ",")
 	}
 }
 
-func conformance(t *testing.T, name, version string, kills int) {
-	l := servers(t, version, 1)
-	central := target(t, l, "central")
+// long says that the tests were asked for by version: then they take all the time they need.
+func long() bool { return os.Getenv("CSO_TEST_VERSIONS") != "" }
+
+func begin(t testing.TB, version string, members int, instances ...string) *stand {
+	t.Helper()
+	components := []string{"elasticsearch"}
+	for _, i := range instances {
+		components = append(components, "elasticsearch@"+i)
+	}
+	s := &stand{version: version, members: members, lab: servers(t, version, members, components...)}
+	s.on = target(t, s.lab, "central")
+	for _, i := range instances {
+		on := target(t, s.lab, i)
+		s.second = &on
+	}
+	return s
+}
+
+// TestConformance runs everything that one node is enough for, on each version.
+func TestConformance(t *testing.T) {
+	for i, v := range versions() {
+		t.Run(v, func(t *testing.T) {
+			var s *stand
+			if i == 0 {
+				s = begin(t, v, 1, "east")
+			} else {
+				s = begin(t, v, 1)
+			}
+			t.Run("suite", s.suite)
+			t.Run("restore table", s.table)
+			t.Run("reindex", s.reindex)
+			t.Run("export", s.exported)
+			t.Run("edges", s.edges)
+		})
+	}
+}
+
+func (s *stand) suite(t *testing.T) { s.conformance(t, s.on, s.second, false) }
+
+// conformance runs the suite; plain: on what an export of documents can carry.
+func (s *stand) conformance(t *testing.T, on plugins.Target, second *plugins.Target, plain bool) {
+	client := func(t testing.TB, on plugins.Target) *api {
+		a := client(t, on)
+		a.plain = plain
+		return a
+	}
+	kills := 2
+	if long() {
+		kills = 8
+	}
 	plugintest.Run(t, plugintest.Harness{
-		Plugin: elasticsearch.New(), Target: central,
-		Versions:    name + ", one node",
+		Plugin: elasticsearch.New(), Target: on, Second: second,
+		Versions:    fmt.Sprintf("%s, %d nodes", s.version, s.members),
 		Fill:        func(t testing.TB, on plugins.Target, seed int64) { client(t, on).fill(seed) },
 		Clear:       func(t testing.TB, on plugins.Target) { client(t, on).clear() },
 		Wreck:       func(t testing.TB, on plugins.Target, seed int64) { client(t, on).wreck(seed) },
@@ -44,7 +110,7 @@ func position(t testing.TB, on plugins.Target) string {
 	a.get("/_cat/indices?format=json&h=index,uuid,status&expand_wildcards=all&s=index", &list)
 	var b strings.Builder
 	for _, x := range list {
-		if !strings.HasPrefix(x["index"], ".cso-backup") {
+		if !strings.HasPrefix(x["index"], ".cso-backup") && !strings.HasPrefix(x["index"], ".opendistro") {
 			fmt.Fprintln(&b, x["index"], x["uuid"], x["status"])
 		}
 	}
@@ -53,7 +119,7 @@ func position(t testing.TB, on plugins.Target) string {
 	idx := map[string]json.RawMessage{}
 	_ = json.Unmarshal(st["indices"], &idx)
 	for k := range idx {
-		if strings.HasPrefix(k, ".cso-backup") {
+		if strings.HasPrefix(k, ".cso-backup") || strings.HasPrefix(k, ".opendistro") {
 			delete(idx, k)
 		}
 	}

@@ -41,18 +41,20 @@ func (a *api) fill(seed int64) {
 		}
 	}
 	const plain = `{"settings":{"index.number_of_shards":1,"index.number_of_replicas":0}}`
-	one("nosource", `{"settings":{"index.number_of_shards":1,"index.number_of_replicas":0},"mappings":{"_source":{"enabled":false}}}`, 3)
-	one("excludes", `{"settings":{"index.number_of_shards":1,"index.number_of_replicas":0},"mappings":{"_source":{"excludes":["secret"]}}}`, 3)
+	if !a.plain {
+		one("nosource", `{"settings":{"index.number_of_shards":1,"index.number_of_replicas":0},"mappings":{"_source":{"enabled":false}}}`, 3)
+		one("excludes", `{"settings":{"index.number_of_shards":1,"index.number_of_replicas":0},"mappings":{"_source":{"excludes":["secret"]}}}`, 3)
+		one("closed", plain, 4)
+		a.do("POST", "/closed/_close", nil)
+	}
 	one(".app-hidden", `{"settings":{"index.number_of_shards":1,"index.number_of_replicas":0,"index.hidden":true}}`, 2)
 	one("empty", plain, 0)
-	one("closed", plain, 4)
 	one("blocked", plain, 2)
 	one("old-1", `{}`, 2)
 	one("events-1", `{}`, 2)
 	a.do("POST", "/_aliases", `{"actions":[{"add":{"index":"old-1","alias":"writes","is_write_index":false}},{"add":{"index":"events-1","alias":"writes","is_write_index":true}}]}`)
-	a.do("POST", "/closed/_close", nil)
 	a.do("PUT", "/blocked/_settings", `{"index.blocks.write":true}`)
-	if a.streams() {
+	if a.streams() && !a.plain {
 		a.do("PUT", "/_index_template/logs", `{"index_patterns":["logs-*"],"priority":9,"data_stream":{},"composed_of":["settings-1"]}`)
 		for i := range 4 {
 			if i == 2 {
