@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -114,8 +115,13 @@ func (c *client) do(ctx context.Context, method, path string, body any) ([]byte,
 	return answer, nil
 }
 
+// get decodes an answer. Some releases answer an empty list with 404: into is left alone then.
 func (c *client) get(ctx context.Context, path string, into any) error {
 	answer, err := c.do(ctx, http.MethodGet, path, nil)
+	var status *statusError
+	if errors.As(err, &status) && status.code == http.StatusNotFound && string(bytes.TrimSpace(answer)) == "{}" {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

