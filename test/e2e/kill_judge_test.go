@@ -27,6 +27,7 @@ const (
 	ended1   = "ended"       // it ended in good order, nothing changed, and said so
 	back     = "rolled back" // what was there before is back
 	heldWord = "held"        // exit 15 and in maintenance, then resolved
+	done     = "done"        // all was done and proven before the blow, only the word of it was lost
 	anew     = "successor"   // it was ended from outside, the next one did the job
 )
 
@@ -246,6 +247,8 @@ func (m *matrix) restore(c killCase) (out outcome, err error) {
 		restored, out.word = true, finished
 	case successor != nil && again[1] == "restore" && slices.Contains(fine, codes[len(codes)-1]), b.restoredAnew(k):
 		restored, out.word = true, anew
+	case c.phase.written():
+		restored, out.word = true, done
 	default:
 		out.word = back
 		if !k.view.journal.Half() {

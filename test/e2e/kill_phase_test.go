@@ -148,6 +148,11 @@ var phases = []phase{
 	{"restore", "rollback", agent, half, nil}, // after a cancellation: see rolling
 }
 
+// written says whether a restore has written and proven everything when this phase begins.
+func (p phase) written() bool {
+	return p.op == "restore" && (p.name == "leave maintenance" || p.name == "cleanup")
+}
+
 // errMissed: the run went past the phase, or ended, before it could be struck.
 var errMissed = errors.New("the phase was missed")
 

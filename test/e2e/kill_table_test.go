@@ -147,7 +147,7 @@ func (k *killTable) text() string {
 	}
 	var out strings.Builder
 	fmt.Fprintf(&out, "\nCommit %s, %s: %d cases, %d blows that missed were repeated.", k.commit, last.Format("2006-01-02 15:04 MST"), len(k.rows), misses)
-	for _, w := range []string{finished, anew, ended1, back, heldWord, "failed"} {
+	for _, w := range []string{finished, anew, done, ended1, back, heldWord, "failed"} {
 		if words[w] > 0 {
 			fmt.Fprintf(&out, " %s: %d.", w, words[w])
 		}

@@ -47,7 +47,7 @@ type matrix struct {
 
 // killLabs are the estates of the matrix: the first gets every blow, the others
 // only the deaths of what the first does not have.
-var killLabs = []*shared{two, trio}
+var killLabs = []*shared{two, trio, wide, rings}
 
 // TestKill strikes every part of the product in every phase. By default a
 // seeded sample runs; CSO_KILL=all runs what has no result for this commit
@@ -68,11 +68,12 @@ func TestKill(t *testing.T) {
 	}
 	for _, lab := range killLabs {
 		m := &matrix{lab: lab, rng: rand.New(rand.NewPCG(uint64(seed), 7)), taken: map[string]string{}, complete: map[string]bool{}}
-		cases := m.all()
-		if which == "" {
-			cases = m.sample(cases)
-		} else {
+		var cases []killCase
+		switch {
+		case which != "":
 			cases = m.chosen(t, which, table)
+		case !lab.slow:
+			cases = m.sample(m.all())
 		}
 		if len(cases) > 0 && !table.late() {
 			m.fill(t)

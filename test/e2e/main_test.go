@@ -31,6 +31,7 @@ type shared struct {
 	members    int                  // of each cluster; 0: one
 	remote     []string             // on a second VM
 	prepare    func(*lab.Lab) error // once it runs
+	slow       bool                 // to start
 	once       sync.Once
 	lab        *lab.Lab
 	err        error
@@ -61,7 +62,7 @@ func run(m *testing.M) (code int, err error) {
 		}
 	}
 	defer func() {
-		for _, s := range []*shared{whole, small, two, trio} {
+		for _, s := range []*shared{whole, small, two, trio, wide, rings} {
 			if s.lab != nil {
 				err = errors.Join(err, s.lab.Down(context.Background()))
 			}
