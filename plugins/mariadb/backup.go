@@ -117,6 +117,7 @@ type copier struct {
 	rows      atomic.Int64
 	bytes     atomic.Int64
 	total     int64
+	splits    []*split // tables that are read in ranges
 }
 
 // tables copies all tables, the largest first, those under read locks before all others.
@@ -153,13 +154,18 @@ func (c *copier) each(ctx context.Context, list []*tableInfo, conns []*sql.Conn)
 		return strings.Compare(tableArtifact(a.schema, a.name), tableArtifact(b.schema, b.name))
 	})
 	var next atomic.Int64
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	g, ctx := errgroup.WithContext(ctx)
+	if err := c.cut(ctx, list, conns); err != nil {
+		return err
+	}
 	for _, conn := range conns {
 		g.Go(func() error {
 			for {
 				i := int(next.Add(1)) - 1
 				if i >= len(list) {
-					return nil
+					return c.help(ctx, conn)
 				}
 				if err := c.table(ctx, conn, list[i]); err != nil {
 					return fmt.Errorf("copy table %s.%s: %w", list[i].schema, list[i].name, err)
@@ -219,7 +225,7 @@ func (c *copier) stream(ctx context.Context, conn *sql.Conn, name string, p rowP
 	}
 	defer w.Abort()
 	var n, size, seen int64
-	err = readRows(ctx, conn, p, func(k, v []byte) error {
+	err = c.read(ctx, conn, p, func(k, v []byte) error {
 		n++
 		size += int64(len(k) + len(v))
 		if size-seen > 1<<20 {
