@@ -1,8 +1,12 @@
 package arangodb_test
 
 import (
+	"archive/zip"
+	"bytes"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net/http"
 	"net/url"
 	"strings"
 	"testing"
@@ -203,8 +207,36 @@ func (c *content) fillShop(seed int64) {
 		c.do("POST", db, "/_api/index?collection=parts", obj{"type": "inverted", "name": "inv", "fields": []any{"odd"}})
 		c.do("POST", db, "/_api/view", obj{"name": "alias", "type": "search-alias", "indexes": []obj{{"collection": "parts", "index": "inv"}}})
 	}
+	c.service(db, "/hello", fmt.Sprintf("1.0.%d", c.rng.IntN(9)))
+	c.docs(db, "_queues", `{"_key":"mails","maxWorkers":2}`)
+	c.docs(db, "_jobs", fmt.Sprintf(`{"_key":"4711","queue":"mails","status":"pending","data":{"to":"u%d"},"type":{"mount":"/hello","name":"mail"}}`, c.rng.IntN(99)))
 	c.do("POST", db, "/_api/aqlfunction", obj{"name": "my::double", "code": fmt.Sprintf("function (x) { return x * %d; }", 2+c.rng.IntN(5)), "isDeterministic": true})
 	c.do("PUT", db, "/_api/tasks/nightly", obj{"name": "nightly", "command": fmt.Sprintf("require('console').log(%d)", c.rng.IntN(99)), "period": 86400})
+}
+
+// service installs a Foxx service.
+func (c *content) service(db, mount, version string) {
+	c.t.Helper()
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	for _, f := range [][2]string{{"manifest.json", fmt.Sprintf(`{"name":"hello","version":%q,"main":"index.js","engines":{"arangodb":"^3.8.0"}}`, version)}, {"index.js", "'use strict';"}} {
+		// Equal seeds give equal bundles: the time of a file is not set.
+		w, err := z.CreateHeader(&zip.FileHeader{Name: f[0]})
+		must(c.t, err)
+		_, err = w.Write([]byte(f[1]))
+		must(c.t, err)
+	}
+	must(c.t, z.Close())
+	req, err := http.NewRequest("POST", c.base+"/_db/"+url.PathEscape(db)+"/_api/foxx?mount="+url.QueryEscape(mount), &b)
+	must(c.t, err)
+	req.SetBasicAuth(c.user, c.pw)
+	req.Header.Set("Content-Type", "application/zip")
+	resp, err := c.http.Do(req)
+	must(c.t, err)
+	defer resp.Body.Close()
+	if out, _ := io.ReadAll(resp.Body); resp.StatusCode >= 300 {
+		c.t.Fatalf("install a service: HTTP %d %s", resp.StatusCode, out)
+	}
 }
 
 // maybe sends a request whose object an earlier wreck may have taken away.
@@ -243,6 +275,8 @@ func wreck(t testing.TB, on plugins.Target, seed int64) {
 			c.maybe("PUT", db, "/_api/collection/customers/properties", obj{"waitForSync": true, "schema": nil})
 		},
 		func() { c.maybe("DELETE", db, "/_api/tasks/nightly", nil) },
+		func() { c.maybe("DELETE", db, "/_api/foxx/service?mount=%2Fhello", nil) },
+		func() { c.maybe("PUT", db, "/_api/collection/_queues/truncate", nil) },
 		func() { c.maybe("DELETE", db, "/_api/aqlfunction/my::double", nil) },
 		func() { c.maybe("DELETE", db, "/_api/gharial/social", nil) },
 		func() { c.maybe("DELETE", "_system", "/_api/database/logs", nil) },
