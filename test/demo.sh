@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole story on real servers, in a directory of its own: start, fill, back up, wreck, restore, compare.
+# The whole story on real servers (ArangoDB's is simulated), in a directory of its own: start, fill, back up, wreck, restore, compare.
 # Ends with EQUAL and status 0 only if an oracle that shares no code with the product finds the estate as it was.
 #   KEEP=1        leave everything running, and say how to go on
 #   ONLY=a,b      only these components (default: all that the lab has)
@@ -47,6 +47,7 @@ go build -o "$tools/lab" ./test/lab/cmd/lab
 say "Start real servers, cso-temporald and a worker"
 run lab up --dir "$dir" ${ONLY:+--only "$ONLY"}
 eval "$(lab env --dir "$dir")"
+[ -z "${LAB_ARANGODB_1_URL:-}" ] || printf '%sArangoDB is SIMULATED: no server can be had from a package registry%s\n' "$dim" "$off"
 
 say "Fill them with what a CSO installation holds, and with every value that careless tools lose"
 run lab fill --dir "$dir" --seed 9 --size small

@@ -79,7 +79,8 @@ func (x *writer) all(ctx context.Context) error {
 			}
 		}
 	}
-	mode := map[string]string{"mode": x.v.s.mode(), "version": x.v.s.version.text}
+	mode := map[string]string{"mode": x.v.s.mode(), "version": x.v.s.version.text,
+		"_rev": "not kept: the server gives out new ones, and one kept from elsewhere could clash within a shard"}
 	g.Go(func() error { return x.small(ctx, plugins.Artifact{Name: databasesName, Attributes: mode}, dbs) })
 	g.Go(func() error { return x.small(ctx, plugins.Artifact{Name: countersName, Volatile: true}, last) })
 	g.Go(func() error {
