@@ -155,7 +155,7 @@ func (p *printer) users(ctx context.Context, m engine.Member) error {
 			if o, ok := g.(object); ok {
 				if cs, ok := o["collections"].(object); ok {
 					for c := range cs {
-						if strings.HasPrefix(c, "_") { // the server's and the product's own
+						if strings.HasPrefix(c, "_") || c == engine.LedgerName { // the server's, the product's and the ledger's own
 							delete(cs, c)
 						}
 					}
