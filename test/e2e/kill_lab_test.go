@@ -18,13 +18,13 @@ import (
 	"github.com/csobackup/cso_backupnrestore/test/lab/engine"
 )
 
-// The labs of the kill matrix: databases and secrets on a second VM, whose
+// The labs of the kill matrix: databases (ArangoDB is simulated) and secrets on a second VM, whose
 // worker only transfers; the first VM's worker is the control worker and
 // protects the certificates. In trio the clusters have three members. wide and
 // rings have the servers that take long to start.
 var (
-	two = &shared{components: []string{"mariadb", "etcd", "zookeeper", "secrets", "certificates"},
-		remote: []string{"mariadb", "etcd", "zookeeper", "secrets"}, prepare: prepareKill}
+	two = &shared{components: []string{"mariadb", "etcd", "zookeeper", "arangodb", "secrets", "certificates"},
+		remote: []string{"mariadb", "etcd", "zookeeper", "arangodb", "secrets"}, prepare: prepareKill}
 	trio = &shared{components: []string{"etcd", "zookeeper", "secrets", "certificates"},
 		remote: []string{"etcd", "zookeeper", "secrets"}, members: 3, prepare: prepareKill}
 	wide = &shared{components: []string{"cassandra", "elasticsearch", "etcd", "secrets", "certificates"},
@@ -38,8 +38,8 @@ func (s *shared) size(component string) int {
 	switch {
 	case component == "secrets" || component == "certificates":
 		return 0
-	case component == "mariadb":
-		return 1 // the lab makes no cluster of it
+	case component == "mariadb" || component == "arangodb":
+		return 1 // the lab makes no cluster of them
 	}
 	return max(1, s.members)
 }
