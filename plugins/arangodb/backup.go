@@ -230,7 +230,7 @@ func (v *view) mark(ctx context.Context, db string, c *collection) (string, erro
 // tree, or in a cluster its checksum over all keys and revisions.
 func (v *view) identity(ctx context.Context, db string, c *collection, mark string) (string, error) {
 	h := sha256.New()
-	fmt.Fprintf(h, "%q %q %q ", v.s.id, db, mark)
+	fmt.Fprintf(h, "%q %q ", db, mark)
 	if v.s.cluster {
 		var r struct{ Checksum json.RawMessage }
 		err := v.c.get(ctx, db, "/_api/collection/"+esc(c.name)+"/checksum", map[string]string{"withRevisions": "true"}, &r)

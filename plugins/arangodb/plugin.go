@@ -78,7 +78,6 @@ type session struct {
 	cluster bool
 	version version
 	license string
-	id      string // of the server or, in a cluster, of the coordinator in use
 	holds   *claim
 }
 
