@@ -122,16 +122,16 @@ func TestBatchEndsWithItsTime(t *testing.T) {
 	t.Parallel() // it mostly sleeps
 	s, _ := start(t, server.Config{})
 	s.ok("POST", "/_api/collection", `{"name":"c"}`)
-	id := s.ok("POST", "/_api/replication/batch", `{"ttl":2}`).str("id")
+	id := s.ok("POST", "/_api/replication/batch", `{"ttl":3}`).str("id")
 	for range 5 {
-		time.Sleep(500 * time.Millisecond)
-		if a := s.ok("PUT", "/_api/replication/batch/"+id, `{"ttl":2}`); a.code != 204 {
+		time.Sleep(700 * time.Millisecond)
+		if a := s.ok("PUT", "/_api/replication/batch/"+id, `{"ttl":3}`); a.code != 204 {
 			t.Errorf("prolonged: %d", a.code)
 		}
 	}
 	eventually(t, "the batch ends", func() bool {
-		time.Sleep(2200 * time.Millisecond)
-		return s.do("PUT", "/_api/replication/batch/"+id, `{"ttl":2}`).code == 404
+		time.Sleep(3200 * time.Millisecond)
+		return s.do("PUT", "/_api/replication/batch/"+id, `{"ttl":3}`).code == 404
 	})
 	s.refused(404, 400, "GET", "/_api/replication/dump?collection=c&batchId="+id, nil)
 	s.refused(404, 1600, "DELETE", "/_api/replication/batch/"+id, nil)
