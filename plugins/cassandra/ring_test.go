@@ -326,7 +326,7 @@ func TestDisaster(t *testing.T) {
 		}()
 	}
 	wg.Wait()
-	must(t, errors.Join(append(errs, <-done)...))
+	must(t, errors.Join(errors.Join(errs...), <-done))
 	must(t, r.with(func(s plugins.Session) error {
 		if _, err := s.(plugins.AccountSwitcher).RestoreAccounts(t.Context(), run, m); err != nil {
 			return err
