@@ -84,7 +84,7 @@ func (s *session) readAccounts(ctx context.Context) (accounts, error) {
 		res, _ := row["resource"].(string)
 		role, _ := row["role"].(string)
 		perm, _ := row["permission"].(string)
-		if !strings.Contains(res, "keyspace "+ownKeyspace+">") && !strings.Contains(res, "table "+ownKeyspace+".") {
+		if !ownResource(res) {
 			out[accKey(accPermission, role, res, perm)] = ""
 		}
 		row = map[string]any{}
@@ -114,6 +114,16 @@ func (s *session) readAccounts(ctx context.Context) (accounts, error) {
 		}
 	}
 	return out, nil
+}
+
+// ownResource says whether rights are on the product's own keyspace: its maker got them by making it.
+func ownResource(shown string) bool {
+	for _, p := range []string{"keyspace ", "all tables in ", "all functions in "} {
+		if shown == "<"+p+ownKeyspace+">" {
+			return true
+		}
+	}
+	return strings.HasPrefix(shown, "<table "+ownKeyspace+".") || strings.HasPrefix(shown, "<function "+ownKeyspace+".")
 }
 
 func loadAccounts(ctx context.Context, r plugins.ArtifactReader) (accounts, error) {

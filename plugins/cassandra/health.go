@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -81,17 +82,18 @@ func (s *session) Health(ctx context.Context) (plugins.Health, error) {
 	return h, ctx.Err()
 }
 
-// pendingHints counts files of hints, where the server tells (4.1 and newer).
+// pendingHints counts the files of hints in the node's own directory. The server's view of them leaves out the one
+// that is still being written, which is all there is while another node is down.
 func (s *session) pendingHints(ctx context.Context) int {
-	var n, total int
-	it := s.c.Query("SELECT files FROM system_views.pending_hints").WithContext(ctx).Iter()
-	for it.Scan(&n) {
-		total += n
-	}
-	if it.Close() != nil { // 4.0 has no such view
+	var dir string
+	if s.c.Query("SELECT value FROM system_views.settings WHERE name = 'hints_directory'").WithContext(ctx).Scan(&dir) != nil || dir == "" {
 		return 0
 	}
-	return total
+	files, err := filepath.Glob(filepath.Join(dir, "*.hints"))
+	if err != nil {
+		return 0
+	}
+	return len(files)
 }
 
 // lowSpace is the share of the data file system below which it is called low, in percent.

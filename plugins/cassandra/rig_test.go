@@ -3,8 +3,11 @@ package cassandra
 import (
 	"context"
 	"fmt"
+	"io"
+	"log"
 	"log/slog"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -140,6 +143,32 @@ func (r *rig) health() plugins.Health {
 func (r *rig) do(statements ...string) {
 	r.t.Helper()
 	r.cql(r.t, r.on, statements...)
+}
+
+// dial logs in to the first node, and does not wait for dead nodes to learn of a change of the schema.
+func (r *rig) dial(user, password string) (*gocql.Session, error) {
+	m := r.members(r.t, r.on.Instance)[0]
+	c := gocql.NewCluster(m.Options["host"])
+	c.Port, c.ProtoVersion, c.DisableInitialHostLookup = m.Ports["cql"], 4, true
+	c.Timeout, c.ConnectTimeout, c.NumConns, c.MaxWaitSchemaAgreement = 20*time.Second, 10*time.Second, 1, 100*time.Millisecond
+	c.Logger = log.New(io.Discard, "", 0)
+	c.Authenticator = gocql.PasswordAuthenticator{Username: user, Password: password}
+	return c.CreateSession()
+}
+
+// define changes the schema while a node is dead.
+func (r *rig) define(statements ...string) {
+	r.t.Helper()
+	password, err := os.ReadFile(r.members(r.t, r.on.Instance)[0].Options["admin_password_file"])
+	must(r.t, err)
+	c, err := r.dial("lab_admin", string(password))
+	must(r.t, err)
+	defer c.Close()
+	for _, q := range statements {
+		if err := c.Query(q).Exec(); err != nil && !strings.Contains(err.Error(), "schema versions") {
+			r.t.Fatalf("%s: %v", q, err)
+		}
+	}
 }
 
 // count asks one number, of the n-th node.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log"
 	"os"
 	"path/filepath"
 	"strings"
@@ -119,16 +117,10 @@ func served(r *rig) {
 func accountsChanged(r *rig) {
 	r.do(`ALTER ROLE "App Role" WITH PASSWORD = 'other'`, `DROP ROLE readers`, `CREATE ROLE late WITH PASSWORD = 'x' AND LOGIN = true`,
 		`GRANT SELECT ON KEYSPACE zoo TO steady`)
-	m := r.members(r.t, "central")[0]
 	login := func(user, password string) error {
-		c := gocql.NewCluster(m.Options["host"])
-		c.Port, c.ProtoVersion, c.DisableInitialHostLookup = m.Ports["cql"], 4, true
-		c.Timeout, c.ConnectTimeout, c.NumConns = 10*time.Second, 10*time.Second, 1
-		c.Logger = log.New(io.Discard, "", 0)
-		c.Authenticator = gocql.PasswordAuthenticator{Username: user, Password: password}
-		s, err := c.CreateSession()
+		c, err := r.dial(user, password)
 		if err == nil {
-			s.Close()
+			c.Close()
 		}
 		return err
 	}
