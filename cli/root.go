@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -145,10 +146,16 @@ func (a *app) rootHelp(root *cobra.Command) {
 
 // dispatch runs the documented form or a subcommand.
 func (a *app) dispatch(ctx context.Context, args []string) (*outcome, error) {
-	if isDocumented(args) {
+	if isDocumented(args) && !slices.Contains(args, "-h") && !slices.Contains(args, "--help") {
 		return a.runDocumented(ctx, args)
 	}
-	if first := firstWord(args); strings.HasPrefix(first, "-") && first != "-h" && first != "--help" {
+	first := firstWord(args)
+	switch {
+	case first == "" && slices.Contains(args, ""):
+		return nil, usage("see cso_backupnrestore --help", "the command is empty")
+	case isDocumented(args): // with a cry for help in it
+		args = []string{"--help"}
+	case strings.HasPrefix(first, "-") && first != "-h" && first != "--help":
 		return nil, usage("add -b OPERATION, or use a command; see cso_backupnrestore --help", "option %s does not say what to do", first)
 	}
 	var out *outcome
@@ -156,9 +163,12 @@ func (a *app) dispatch(ctx context.Context, args []string) (*outcome, error) {
 	root := a.tree(&out, &started)
 	root.SetArgs(args)
 	a.command = firstWord(args)
-	if word := firstWord(args); word != "" && !strings.HasPrefix(word, "-") && !strings.HasPrefix(word, "__") {
+	if word := a.command; word != "" && !strings.HasPrefix(word, "-") && !strings.HasPrefix(word, "__") {
 		if _, _, err := root.Find([]string{word}); err != nil || !known(root, word) {
 			return nil, a.unknownCommand(root, word)
+		}
+		if i := slices.Index(args, "help"); word == "help" && i+1 < len(args) && !strings.HasPrefix(args[i+1], "-") && !known(root, args[i+1]) {
+			return nil, a.unknownCommand(root, args[i+1])
 		}
 	}
 	err := root.ExecuteContext(ctx)
