@@ -25,6 +25,7 @@ type app struct {
 	p       Process
 	paths   config.Paths
 	out     *ui.Printer
+	stdout  *answer
 	log     *slog.Logger // the SDK's, silent: a problem is told once, in our words
 	command string       // as shown in the JSON document
 	notes   []string     // shown at once in text mode, and part of the document
@@ -36,11 +37,33 @@ func newApp(p Process) *app {
 		p: p, paths: config.FromEnv(p.Getenv), out: ui.New(p.Stdout, p.Stderr, p.Getenv),
 		log: slog.New(slog.DiscardHandler), now: time.Now,
 	}
+	a.stdout = &answer{w: p.Stdout}
+	a.out.Out, a.p.Stdout = a.stdout, a.stdout
 	a.out.JSON = wantsJSON(p.Args)
 	if a.out.JSON {
 		a.out.Live = false
 	}
 	return a
+}
+
+// answer is standard output; it remembers that something could not be written.
+type answer struct {
+	w   io.Writer
+	err error
+}
+
+func (a *answer) Write(b []byte) (int, error) {
+	n, err := a.w.Write(b)
+	a.err = errors.Join(a.err, err)
+	return n, err
+}
+
+// Fd is the terminal, if it is one; no file otherwise.
+func (a *answer) Fd() uintptr {
+	if f, ok := a.w.(*os.File); ok {
+		return f.Fd()
+	}
+	return ^uintptr(0)
 }
 
 // wantsJSON looks for the output format before anything is parsed, so that

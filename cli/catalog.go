@@ -88,6 +88,13 @@ func (a *app) find(option, sel string) (catalog.Entry, error) {
 // resolve is find for those who need the name only.
 func (a *app) resolve(_ context.Context, option, sel string) (string, error) {
 	e, err := a.find(option, sel)
+	if err == nil && e.Totals.Units == 0 { // its manifest cannot be read: say why here, before anything starts
+		var s *store.Store
+		if s, err = a.openStore(); err == nil {
+			_, err = s.LoadManifest(e.Ref, nil)
+			err = errors.Join(storeError(err), s.Close())
+		}
+	}
 	return e.Ref.String(), err
 }
 
@@ -103,10 +110,10 @@ func storeError(err error) error {
 		return problem.New(problem.NoBackup, "write more of the timestamp; "+list, "%w", err)
 	case errors.Is(err, keys.ErrIdentity), errors.Is(err, keys.ErrKeys):
 		return problem.New(problem.Key, "put the identity that this backup was made with back from your copy; see cso_backupnrestore doctor", "%w", err)
-	case errors.Is(err, manifest.ErrFormat):
-		return problem.New(problem.Failed, "the backup is not damaged: install the version that wrote it; this is "+buildinfo.Version(), "%w", err)
 	case errors.Is(err, manifest.ErrTampered), errors.Is(err, manifest.ErrDamaged), errors.Is(err, plugins.ErrCorrupt):
 		return problem.New(problem.Integrity, "restore from another backup or copy; "+list, "%w", err)
+	case errors.Is(err, manifest.ErrFormat):
+		return problem.New(problem.Failed, "the backup is not damaged: install the version that wrote it; this is "+buildinfo.Version(), "%w", err)
 	}
 	return err
 }

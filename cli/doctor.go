@@ -31,7 +31,7 @@ func (a *app) doctorCommand(wire wireFunc) *cobra.Command {
 		Use: "doctor", Short: "check this installation and say what to do", Args: exactly(0, ""),
 		Long: `Check this installation: places, permissions, keys, certificates, Temporal, the
 workers of all VMs, the estate file, free space, time zone. The databases
-themselves are the business of healthcheck. The exit status is 0 or 1.`,
+themselves are the business of healthcheck. The exit status is 0, 3 or 1.`,
 		Example: "  cso_backupnrestore doctor",
 	}, func(ctx context.Context, _ []string) (*outcome, error) { return a.doctor(ctx) })
 }

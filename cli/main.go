@@ -62,5 +62,10 @@ func Run(ctx context.Context, p Process) int {
 	if err != nil && errors.Is(context.Cause(ctx), errInterrupted) && problem.As(err).Code != problem.Detached {
 		err = problem.New(problem.Detached, "", "interrupted")
 	}
-	return a.finish(out, err)
+	code := a.finish(out, err)
+	if a.stdout.err != nil && code == 0 {
+		a.out.Error("the answer could not be written: %v", a.stdout.err)
+		return problem.Failed.Exit()
+	}
+	return code
 }

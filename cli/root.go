@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,7 +51,8 @@ Exit status:
     does not answer          14 confirmation missing
   5 unhealthy, refused
 
-cso_backupnrestore COMMAND --help tells more about a command.
+cso_backupnrestore COMMAND --help tells more about a command; man prints the
+manual page, completion bash (or zsh, fish) makes the shell complete names.
 `
 
 const commandTemplate = `{{with or .Long .Short}}{{. | trimTrailingWhitespaces}}{{end}}
@@ -104,7 +106,7 @@ func (a *app) tree(out **outcome, started *bool) *cobra.Command {
 		a.backupCommand(wire), a.restoreCommand(wire), a.listCommand(wire), a.infoCommand(wire), a.verifyCommand(wire),
 		a.importCommand(wire), a.scheduleCommand(wire), a.statusCommand(wire), a.attachCommand(wire), a.cancelCommand(wire),
 		a.resolveCommand(wire), a.healthCommand(wire), a.reindexCommand(wire), a.doctorCommand(wire), a.setupCommand(wire),
-		a.versionCommand(wire),
+		a.versionCommand(wire), a.manCommand(wire),
 	} {
 		root.AddCommand(c)
 	}
@@ -128,12 +130,17 @@ func (a *app) tree(out **outcome, started *bool) *cobra.Command {
 
 type wireFunc func(cmd *cobra.Command, run runner) *cobra.Command
 
-func (a *app) rootHelp(root *cobra.Command) {
-	w := a.p.Stdout
+// introduction is the help of the documented form.
+func (a *app) introduction() string {
 	names := databaseNames()
 	half := (len(names) + 1) / 2
 	list := strings.Join(names[:half], ",") + ",\n                 " + strings.Join(names[half:], ",")
-	fmt.Fprintf(w, rootHelp, exampleList(), list, exampleInstance())
+	return fmt.Sprintf(rootHelp, exampleList(), list, exampleInstance())
+}
+
+func (a *app) rootHelp(root *cobra.Command) {
+	w := a.p.Stdout
+	fmt.Fprint(w, a.introduction())
 	fmt.Fprint(w, "\nCommands (the same operations, and more):\n")
 	for _, c := range root.Commands() {
 		if c.IsAvailableCommand() && c.Name() != "help" {
@@ -145,10 +152,19 @@ func (a *app) rootHelp(root *cobra.Command) {
 
 // dispatch runs the documented form or a subcommand.
 func (a *app) dispatch(ctx context.Context, args []string) (*outcome, error) {
-	if isDocumented(args) {
+	if isCompletion(args) {
+		return a.complete(args[1:]), nil
+	}
+	if isDocumented(args) && !slices.Contains(args, "-h") && !slices.Contains(args, "--help") {
 		return a.runDocumented(ctx, args)
 	}
-	if first := firstWord(args); strings.HasPrefix(first, "-") && first != "-h" && first != "--help" {
+	first := firstWord(args)
+	switch {
+	case first == "" && slices.Contains(args, ""):
+		return nil, usage("see cso_backupnrestore --help", "the command is empty")
+	case isDocumented(args): // with a cry for help in it
+		args = []string{"--help"}
+	case strings.HasPrefix(first, "-") && first != "-h" && first != "--help":
 		return nil, usage("add -b OPERATION, or use a command; see cso_backupnrestore --help", "option %s does not say what to do", first)
 	}
 	var out *outcome
@@ -156,9 +172,12 @@ func (a *app) dispatch(ctx context.Context, args []string) (*outcome, error) {
 	root := a.tree(&out, &started)
 	root.SetArgs(args)
 	a.command = firstWord(args)
-	if word := firstWord(args); word != "" && !strings.HasPrefix(word, "-") && !strings.HasPrefix(word, "__") {
+	if word := a.command; word != "" && !strings.HasPrefix(word, "-") && !strings.HasPrefix(word, "__") {
 		if _, _, err := root.Find([]string{word}); err != nil || !known(root, word) {
 			return nil, a.unknownCommand(root, word)
+		}
+		if i := slices.Index(args, "help"); word == "help" && i+1 < len(args) && !strings.HasPrefix(args[i+1], "-") && !known(root, args[i+1]) {
+			return nil, a.unknownCommand(root, args[i+1])
 		}
 	}
 	err := root.ExecuteContext(ctx)

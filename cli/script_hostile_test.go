@@ -115,7 +115,7 @@ func scriptForge(ts *testscript.TestScript, neg bool, args []string) {
 	case "bomb":
 		e, err := zstd.NewWriter(nil)
 		ts.Check(err)
-		plain = e.EncodeAll(make([]byte, 1<<30), nil)
+		plain = e.EncodeAll(make([]byte, 256<<20), nil)
 	case "stranger":
 		id, err := age.GenerateX25519Identity()
 		ts.Check(err)
@@ -133,11 +133,16 @@ func scriptForge(ts *testscript.TestScript, neg bool, args []string) {
 	p := &u.Pieces[0]
 	delta := int64(sealed.Len()) - p.Stored
 	p.Stored, p.SHA256 = int64(sealed.Len()), manifest.SHA256(sealed.Bytes())
+	u.Stored += delta
+	if p.New {
+		u.StoredNew += delta
+	}
 	name := filepath.Join(at, p.FileName())
 	ts.Check(errors.Join(os.Remove(name), os.WriteFile(name, sealed.Bytes(), 0o600)))
 	list, err := manifest.EncodeUnit(u)
 	ts.Check(err)
 	ts.Check(os.WriteFile(filepath.Join(at, "unit.json"), list, 0o600))
+	m.Units[0].StoredNew, m.Totals.StoredNew = u.StoredNew, m.Totals.StoredNew+u.StoredNew-m.Units[0].StoredNew
 	m.Units[0].SHA256 = manifest.SHA256(list)
 	m.Units[0].Stored += delta
 	m.Totals.Stored += delta
@@ -160,7 +165,7 @@ func scriptServer(ts *testscript.TestScript, args []string, says string) {
 				return
 			}
 			fmt.Fprint(c, says)
-			ts.Defer(func() { c.Close() })
+			defer c.Close() // when the script ends
 		}
 	}()
 	ts.Setenv(args[0], l.Addr().String())

@@ -50,6 +50,12 @@ func (s *Store) importDir(ctx context.Context, dir string, r keys.Reader) (Ref, 
 	if _, err := keys.Unwrap(r, m.Keys); err != nil {
 		return m.Backup, err
 	}
+	// One import at a time: a second one of the same backup finds it complete, not half there.
+	alone, err := waitLock(ctx, s.root, fileImport, true)
+	if err != nil {
+		return m.Backup, err
+	}
+	defer alone.Unlock()
 	l, err := waitLock(ctx, s.root, fileLock, false)
 	if err != nil {
 		return m.Backup, err
@@ -109,21 +115,27 @@ func (s *Store) copyIn(ctx context.Context, src *os.Root, m manifest.Manifest) e
 	return nil
 }
 
-// publishSame publishes a file, or finds it there with the same content.
+// publishSame publishes a file, or finds it there with the same content. What
+// an import that was refused has left, of a copy that was forged, gives way.
 func (s *Store) publishSame(name string, b []byte) error {
 	err := fsutil.Publish(s.root, dirTmp, name, b)
 	if !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	have, rerr := fsutil.ReadBounded(s.root, name, int64(len(b)))
-	if rerr != nil || manifest.SHA256(have) != manifest.SHA256(b) {
-		return errors.Join(fmt.Errorf("%w: clean up the incomplete backup first", err), rerr)
+	if have, err := fsutil.ReadBounded(s.root, name, int64(len(b))); err == nil && manifest.SHA256(have) == manifest.SHA256(b) {
+		return nil
 	}
-	return nil
+	if err := s.root.Remove(name); err != nil {
+		return err
+	}
+	return fsutil.Publish(s.root, dirTmp, name, b)
 }
 
 func (s *Store) copyUnit(ctx context.Context, from *os.Root, ref Ref, e manifest.Unit) error {
 	f, sum, err := readUnitFile(from, ref, e.UnitID)
+	if notExist(err) {
+		return fmt.Errorf("%w: it has no unit.json", plugins.ErrCorrupt)
+	}
 	if err != nil {
 		return err
 	}

@@ -45,6 +45,7 @@ const (
 	dirQuarantine = ".cso/quarantine"
 	dirState      = ".cso/state"
 	fileLock      = ".cso/lock"
+	fileImport    = ".cso/import.lock"
 	fileManifest  = "manifest.json"
 	fileUnit      = "unit.json"
 	dirConfig     = "config"

@@ -40,7 +40,7 @@ func New(out, err io.Writer, getenv func(string) string) *Printer {
 	dumb := getenv("TERM") == "dumb"
 	if f, ok := out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		p.Live = !dumb
-		p.resize(f)
+		p.resize(f.Fd())
 	} else if n, err := strconv.Atoi(getenv("COLUMNS")); err == nil && n >= MinWidth && n <= 1000 {
 		p.Width = n
 	}
@@ -51,13 +51,13 @@ func New(out, err io.Writer, getenv func(string) string) *Printer {
 
 // Resize asks the terminal for its size again; a pipe keeps its own.
 func (p *Printer) Resize() {
-	if f, ok := p.Out.(*os.File); ok && p.Live {
-		p.resize(f)
+	if f, ok := p.Out.(interface{ Fd() uintptr }); ok && p.Live {
+		p.resize(f.Fd())
 	}
 }
 
-func (p *Printer) resize(f *os.File) {
-	w, h, err := term.GetSize(int(f.Fd()))
+func (p *Printer) resize(fd uintptr) {
+	w, h, err := term.GetSize(int(fd))
 	if err != nil || w <= 0 || h <= 0 {
 		return
 	}

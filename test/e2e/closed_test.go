@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/api/serviceerror"
 	taskqueuepb "go.temporal.io/api/taskqueue/v1"
@@ -75,6 +78,7 @@ func TestClosed(t *testing.T) {
 			t.Errorf("a forged backup left something: %v", err)
 		}
 	})
+	t.Run("delete and replace", func(t *testing.T) { b.of(t).attackObjects(certs, address, ref, own) })
 	t.Run("revoked", func(t *testing.T) {
 		b := b.of(t)
 		raw := b.raw(certs, pki.Worker(taken))
@@ -99,6 +103,10 @@ func TestClosed(t *testing.T) {
 			t.Errorf("unit %s did not come through the gateway", unit)
 		}
 	}
+	mine := b.gatewayAs(certs, address, pki.Worker(b.vm()))
+	if _, err := mine.Begin(ctx, ref, own, gateway.Begin{Claim: s.Claim}); err == nil {
+		t.Error("a unit of a sealed backup is opened again")
+	}
 	var r workflows.Result
 	b.backup("AGAIN") // after maintenance, whose switch lies in etcd and changes its snapshot
 	b.ask(fine, &r, "-b", "backup", "-s", "THIRD")
@@ -108,6 +116,53 @@ func TestClosed(t *testing.T) {
 	b.check(b.Wreck(ctx, 21))
 	b.restored("-s", "CLOSED")
 	b.equal(good)
+}
+
+// attackObjects asks the store gateway, in the name of the VM that owns the
+// unit, for what no VM may: to delete or to replace.
+func (b *bench) attackObjects(certs, address string, ref manifest.Ref, own manifest.UnitID) {
+	b.t.Helper()
+	conf, err := pki.GatewayTLS(certs, pki.Worker(b.vm()))
+	b.check(err)
+	c := &http.Client{Transport: &http.Transport{TLSClientConfig: conf}}
+	defer c.CloseIdleConnections()
+	before := b.stored()
+	piece := strings.Repeat("0", 64)
+	for _, method := range []string{http.MethodDelete, http.MethodPatch, http.MethodPut, "MOVE", http.MethodPost} {
+		for _, path := range []string{"", "/unit.json", "/pieces/" + piece, "/../../../manifest.json", "/pieces/..%2f..%2f..%2f..%2fmanifest.json"} {
+			r, err := http.NewRequestWithContext(b.t.Context(), method, "https://"+address+"/v1/"+ref.String()+"/"+own.String()+path, strings.NewReader("x"))
+			b.check(err)
+			answer, err := c.Do(r)
+			b.check(err)
+			answer.Body.Close()
+			if answer.StatusCode < 400 || answer.StatusCode >= 500 {
+				b.t.Errorf("%s %s: %s", method, path, answer.Status)
+			}
+		}
+	}
+	if diff := cmp.Diff(before, b.stored()); diff != "" {
+		b.t.Errorf("the store changed:\n%s", diff)
+	}
+}
+
+// stored lists all backups and objects, with size and time of change.
+func (b *bench) stored() []string {
+	b.t.Helper()
+	var out []string
+	b.check(filepath.WalkDir(b.path("backups"), func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if strings.HasPrefix(p, b.path("backups", ".cso")) && !strings.HasPrefix(p, b.path("backups", ".cso", "objects")) {
+			return nil // journal, state and scratch files live
+		}
+		fi, err := d.Info()
+		if err == nil {
+			out = append(out, fmt.Sprintf("%s %s %d %s", p, fi.Mode(), fi.Size(), fi.ModTime()))
+		}
+		return err
+	}))
+	return out
 }
 
 // serveGateway writes a gateway into the estate file and starts the worker anew.

@@ -16,6 +16,7 @@ import (
 
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/workflowservice/v1"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -24,8 +25,15 @@ import (
 func (b *bench) canaries() map[string][]byte {
 	b.t.Helper()
 	out := map[string][]byte{}
-	for _, k := range []string{"LAB_MARIADB_1_PASSWORD", "LAB_ETCD_1_PASSWORD"} {
-		out[k] = []byte(b.value(k))
+	for _, line := range b.env {
+		if k, v, ok := strings.Cut(line, "="); ok && strings.HasSuffix(k, "PASSWORD") && v != "" {
+			out[k] = []byte(v)
+		}
+	}
+	for _, k := range []string{"LAB_MARIADB_1_PASSWORD", "LAB_ETCD_1_PASSWORD", "LAB_ARANGODB_1_PASSWORD"} {
+		if len(out[k]) == 0 {
+			b.t.Fatalf("%s is not among the canaries", k)
+		}
 	}
 	_, auth, _ := strings.Cut(b.value("LAB_ZOOKEEPER_1_AUTH"), ":") // digest super:PASSWORD
 	out["ZooKeeper's password"] = []byte(auth)
@@ -80,6 +88,7 @@ func TestSecrecy(t *testing.T) {
 	}
 	b.settled()
 	b.noCoreFiles()
+	b.crash("worker")
 	stop()
 	wg.Wait()
 
@@ -185,6 +194,22 @@ func (b *bench) noCoreFiles() {
 	if cores := b.files(b.Dir(), func(p string) bool { return filepath.Base(p) == "core" || strings.HasPrefix(filepath.Base(p), "core.") }); len(cores) > 0 {
 		b.t.Error("there is a core file")
 	}
+}
+
+// crash ends a process as a fault would, with a trace of all that runs in it
+// and, if the kernel would write one, a core file; then it is started again.
+func (b *bench) crash(name string) {
+	b.t.Helper()
+	p := b.process(name)
+	b.check(unix.Kill(p.pid, unix.SIGABRT))
+	b.eventually(10*time.Second, name+" has crashed", func() bool { return unix.Kill(p.pid, 0) != nil })
+	b.check(b.StartMember(b.t.Context(), name))
+	log, err := os.ReadFile(b.path("log", name+".log"))
+	b.check(err)
+	if !bytes.Contains(log, []byte("SIGABRT")) {
+		b.t.Errorf("%s left no trace of its crash in its log: nothing was forced", name)
+	}
+	b.noCoreFiles()
 }
 
 // watchArguments collects the arguments and titles of every process it sees.
