@@ -112,10 +112,20 @@ func (sc *scroll) rest(ctx context.Context) error {
 // end lets go of the view; safe to call twice.
 func (sc *scroll) end(ctx context.Context) {
 	if sc.id != "" {
-		_ = sc.s.c.do(context.WithoutCancel(ctx), http.MethodDelete, "/_search/scroll", map[string]any{"scroll_id": []string{sc.id}}, nil)
+		sc.s.endScrolls(ctx, []string{sc.id})
 		sc.id = ""
 	}
 	sc.done = true
+}
+
+// endScrolls frees views, also after the end of ctx; what it does not reach, the server frees after scrollLife.
+func (s *session) endScrolls(ctx context.Context, ids []string) {
+	if len(ids) == 0 {
+		return
+	}
+	ctx, cancel := ending(ctx)
+	defer cancel()
+	_ = s.c.do(ctx, http.MethodDelete, "/_search/scroll", map[string]any{"scroll_id": ids}, nil)
 }
 
 func (sc *scroll) page(ctx context.Context, path, body string) error {

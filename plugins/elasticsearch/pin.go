@@ -239,13 +239,16 @@ func (p *pin) Release(ctx context.Context) error {
 		return nil
 	}
 	p.released = true
+	var ids []string
 	for _, vs := range p.views {
 		for _, v := range vs {
-			if v.scroll != nil {
-				v.scroll.end(ctx)
+			if v.scroll != nil && v.scroll.id != "" {
+				ids = append(ids, v.scroll.id)
+				v.scroll.id = ""
 			}
 		}
 	}
+	p.s.endScrolls(ctx, ids)
 	if p.repo == nil {
 		return nil
 	}
