@@ -210,14 +210,15 @@ func (p *pin) open(ctx context.Context, run plugins.Run) error {
 	n := 0
 	for _, name := range p.st.names() {
 		x := p.st.Indices[name]
-		if n += x.Primaries; x.Closed || n > maxViews || !x.complete() {
+		parts := x.stretches(run.Parallel)
+		if n += len(parts); x.Closed || n > maxViews || !x.complete() {
 			continue
 		}
-		for k, sh := range x.Shards {
+		for _, part := range parts {
 			g.Go(func() error {
-				v := &view{shard: k}
+				v := &view{shard: part.shard}
 				var err error
-				v.scroll, err = p.s.scrollShard(gctx, name, k, pageSize(sh.Docs, sh.Bytes), func(h *hit) error { h.digestOf(&v.digest, true); return nil })
+				v.scroll, err = p.s.scrollShard(gctx, x, part, func(h *hit) error { h.digestOf(&v.digest, true); return nil })
 				mu.Lock()
 				defer mu.Unlock()
 				p.views[name] = append(p.views[name], v)
