@@ -120,8 +120,29 @@ func (st *state) position() string {
 	return fmt.Sprintf("%d operations in %d indices", n, len(st.Indices))
 }
 
+// refresh makes all documents visible to search. Indices without all primaries are left out: the server would wait for
+// each of them for a minute.
 func (s *session) refresh(ctx context.Context) error {
-	return s.c.post(ctx, "/_all/_refresh?expand_wildcards=open,hidden&allow_no_indices=true&ignore_unavailable=true", nil, nil)
+	const opts = "/_refresh?expand_wildcards=open,hidden&allow_no_indices=true&ignore_unavailable=true"
+	h, err := s.clusterHealth(ctx)
+	if err != nil {
+		return err
+	}
+	if h.Status != "red" {
+		return s.c.post(ctx, "/_all"+opts, nil, nil)
+	}
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(h.Indices)) {
+		if h.Indices[name].Status != "red" && !serverOwn(name) {
+			names = append(names, esc(name))
+		}
+	}
+	for part := range slices.Chunk(names, 50) {
+		if err := s.c.post(ctx, "/"+strings.Join(part, ",")+opts, nil, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // gate refuses what cannot be backed up whole. A safety backup takes what there is.
