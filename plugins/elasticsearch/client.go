@@ -290,6 +290,17 @@ func (c *client) remove(ctx context.Context, path string) error {
 // esc is a name as one segment of a path.
 func esc(name string) string { return url.PathEscape(name) }
 
+// promptly is how long the clean-up after the end of a context may take; what it does not reach, PostHook or a successor does.
+const promptly = 1500 * time.Millisecond
+
+// ending is ctx, or when it has ended, a short time to clean up in.
+func ending(ctx context.Context) (context.Context, context.CancelFunc) {
+	if ctx.Err() != nil {
+		return context.WithTimeout(context.WithoutCancel(ctx), promptly)
+	}
+	return context.WithCancel(ctx)
+}
+
 // sleep waits, or until the context ends.
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/csobackup/cso_backupnrestore/plugins"
 )
@@ -98,24 +101,28 @@ func (s *session) follow(ctx context.Context, task string, docs int64, progress 
 	}
 }
 
+// copyByHand reads by scroll and writes in bulk, several parts at once.
 func (s *session) copyByHand(ctx context.Context, run plugins.Run, c *claim, x *index, fresh string, docs int64, progress func(float64)) error {
-	l := newLoader(ctx, s, fresh, run.Parallel, func() error { return c.check(ctx) })
+	var mu sync.Mutex
 	var n int64
-	var err error
-	for k, sh := range x.Shards {
-		var sc *scroll
-		sc, err = s.scrollShard(ctx, x.Name, k, pageSize(sh.Docs, sh.Bytes), func(h *hit) error {
-			n++
-			progress(float64(n) / float64(docs))
-			return l.add(h)
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(max(1, run.Parallel))
+	for _, part := range x.stretches(run.Parallel) {
+		g.Go(func() error {
+			l := newLoader(gctx, s, fresh, 1, func() error { return c.check(gctx) })
+			sc, err := s.scrollShard(gctx, x, part, func(h *hit) error {
+				mu.Lock()
+				n++
+				progress(float64(n) / float64(docs))
+				mu.Unlock()
+				return l.add(h)
+			})
+			if err == nil {
+				err = sc.rest(gctx)
+			}
+			sc.end(gctx)
+			return errors.Join(err, l.end())
 		})
-		if err == nil {
-			err = sc.rest(ctx)
-		}
-		sc.end(ctx)
-		if err != nil {
-			break
-		}
 	}
-	return errors.Join(err, l.end())
+	return g.Wait()
 }

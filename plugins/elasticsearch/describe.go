@@ -155,8 +155,14 @@ func (p *pin) digests(ctx context.Context, run plugins.Run, x *index, progress f
 		}
 		return nil, false, fmt.Errorf("index %s: %w", x.Name, err)
 	}
+	sums := map[int]plugins.Digest{}
 	for _, v := range views {
-		recs[shardKey(v.shard)] = []byte(v.digest.String())
+		sum := sums[v.shard]
+		sum.Merge(v.digest)
+		sums[v.shard] = sum
+	}
+	for k, sum := range sums {
+		recs[shardKey(k)] = []byte(sum.String())
 	}
 	return recs, true, nil
 }
@@ -172,17 +178,18 @@ func (s *session) digestIndex(ctx context.Context, run plugins.Run, x *index, se
 		return nil, fmt.Errorf("%s: index %s: not all shards have a live copy: %w: bring the missing member back", s.target, x.Name, plugins.ErrUnavailable)
 	}
 	recs := map[string][]byte{}
-	sums := make([]plugins.Digest, x.Primaries)
+	parts := x.stretches(run.Parallel)
+	read := make([]plugins.Digest, len(parts))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(1, run.Parallel))
-	for k, sh := range x.Shards {
+	for i, part := range parts {
 		g.Go(func() error {
-			sc, err := s.scrollShard(gctx, x.Name, k, pageSize(sh.Docs, sh.Bytes), func(h *hit) error { h.digestOf(&sums[k], seq); return nil })
+			sc, err := s.scrollShard(gctx, x, part, func(h *hit) error { h.digestOf(&read[i], seq); return nil })
 			if err == nil {
 				err = sc.rest(gctx)
 			}
 			sc.end(ctx)
-			progress(sums[k].Records)
+			progress(read[i].Records)
 			return err
 		})
 	}
@@ -191,6 +198,10 @@ func (s *session) digestIndex(ctx context.Context, run plugins.Run, x *index, se
 			return nil, ctx.Err()
 		}
 		return nil, fmt.Errorf("index %s: %w", x.Name, err)
+	}
+	sums := make([]plugins.Digest, x.Primaries)
+	for i, part := range parts {
+		sums[part.shard].Merge(read[i])
 	}
 	var all plugins.Digest
 	for k := range sums {

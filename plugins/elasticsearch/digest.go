@@ -6,8 +6,11 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/csobackup/cso_backupnrestore/plugins"
 )
@@ -86,11 +89,58 @@ func pageSize(docs, bytes int64) int {
 	return int(max(10, min(4000, (4<<20)/max(1, bytes/docs))))
 }
 
-// scrollShard opens a view of a shard, and reads its first page.
-func (s *session) scrollShard(ctx context.Context, index string, shard, size int, each func(*hit) error) (*scroll, error) {
+// stretch is a part of a shard, by sequence numbers: several can be read at once. Both ends 0: the whole shard.
+type stretch struct {
+	shard    int
+	from, to int64 // from included, to excluded; 0: no limit
+}
+
+// stretches cuts large shards so that there are at least as many parts as streams.
+func (x *index) stretches(parallel int) []stretch {
+	var out []stretch
+	for _, k := range slices.Sorted(maps.Keys(x.Shards)) {
+		n := int64(1)
+		if sh := x.Shards[k]; x.Primaries < parallel {
+			n = min(int64(parallel+x.Primaries-1)/int64(x.Primaries), sh.Docs/largeShard, sh.MaxNo)
+		}
+		if n < 2 {
+			out = append(out, stretch{shard: k})
+			continue
+		}
+		for i := range n {
+			part := stretch{k, x.Shards[k].MaxNo * i / n, x.Shards[k].MaxNo * (i + 1) / n}
+			if i == n-1 {
+				part.to = 0
+			}
+			out = append(out, part)
+		}
+	}
+	return out
+}
+
+// largeShard is how many documents make a part worth a stream of its own.
+const largeShard = 10_000
+
+func (p stretch) query() string {
+	var limits []string
+	if p.from > 0 {
+		limits = append(limits, fmt.Sprintf(`"gte":%d`, p.from))
+	}
+	if p.to > 0 {
+		limits = append(limits, fmt.Sprintf(`"lt":%d`, p.to))
+	}
+	if len(limits) == 0 {
+		return `{"match_all":{}}`
+	}
+	return `{"range":{"_seq_no":{` + strings.Join(limits, ",") + `}}}`
+}
+
+// scrollShard opens a view of a shard, or of a part of it, and reads its first page.
+func (s *session) scrollShard(ctx context.Context, x *index, part stretch, each func(*hit) error) (*scroll, error) {
+	sh := x.Shards[part.shard]
 	sc := &scroll{s: s, each: each, total: -1}
-	path := fmt.Sprintf("/%s/_search?scroll=%s&preference=_shards:%d", esc(index), scrollLife, shard)
-	body := fmt.Sprintf(`{"size":%d,"sort":["_doc"],"version":true,"seq_no_primary_term":true,"query":{"match_all":{}}}`, size)
+	path := fmt.Sprintf("/%s/_search?scroll=%s&preference=_shards:%d", esc(x.Name), scrollLife, part.shard)
+	body := fmt.Sprintf(`{"size":%d,"sort":["_doc"],"version":true,"seq_no_primary_term":true,"query":%s}`, pageSize(sh.Docs, sh.Bytes), part.query())
 	return sc, sc.page(ctx, path, body)
 }
 
@@ -112,10 +162,20 @@ func (sc *scroll) rest(ctx context.Context) error {
 // end lets go of the view; safe to call twice.
 func (sc *scroll) end(ctx context.Context) {
 	if sc.id != "" {
-		_ = sc.s.c.do(context.WithoutCancel(ctx), http.MethodDelete, "/_search/scroll", map[string]any{"scroll_id": []string{sc.id}}, nil)
+		sc.s.endScrolls(ctx, []string{sc.id})
 		sc.id = ""
 	}
 	sc.done = true
+}
+
+// endScrolls frees views, also after the end of ctx; what it does not reach, the server frees after scrollLife.
+func (s *session) endScrolls(ctx context.Context, ids []string) {
+	if len(ids) == 0 {
+		return
+	}
+	ctx, cancel := ending(ctx)
+	defer cancel()
+	_ = s.c.do(ctx, http.MethodDelete, "/_search/scroll", map[string]any{"scroll_id": ids}, nil)
 }
 
 func (sc *scroll) page(ctx context.Context, path, body string) error {

@@ -149,8 +149,8 @@ func (p *pin) exportIndex(ctx context.Context, run plugins.Run, x *index, w plug
 	}
 	defer rw.Abort()
 	var key, value []byte
-	for k, sh := range x.Shards {
-		sc, err := p.s.scrollShard(ctx, x.Name, k, pageSize(sh.Docs, sh.Bytes), func(h *hit) error {
+	for k := range x.Shards {
+		sc, err := p.s.scrollShard(ctx, x, stretch{shard: k}, func(h *hit) error {
 			h.digestOf(&sum, false)
 			key = append(append(append(key[:0], h.ID...), 0), h.Routing...)
 			value = append(append(append(value[:0], h.Version...), 0), h.Source...)

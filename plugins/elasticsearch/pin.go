@@ -120,8 +120,29 @@ func (st *state) position() string {
 	return fmt.Sprintf("%d operations in %d indices", n, len(st.Indices))
 }
 
+// refresh makes all documents visible to search. Indices without all primaries are left out: the server would wait for
+// each of them for a minute.
 func (s *session) refresh(ctx context.Context) error {
-	return s.c.post(ctx, "/_all/_refresh?expand_wildcards=open,hidden&allow_no_indices=true&ignore_unavailable=true", nil, nil)
+	const opts = "/_refresh?expand_wildcards=open,hidden&allow_no_indices=true&ignore_unavailable=true"
+	h, err := s.clusterHealth(ctx)
+	if err != nil {
+		return err
+	}
+	if h.Status != "red" {
+		return s.c.post(ctx, "/_all"+opts, nil, nil)
+	}
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(h.Indices)) {
+		if h.Indices[name].Status != "red" && !serverOwn(name) {
+			names = append(names, esc(name))
+		}
+	}
+	for part := range slices.Chunk(names, 50) {
+		if err := s.c.post(ctx, "/"+strings.Join(part, ",")+opts, nil, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // gate refuses what cannot be backed up whole. A safety backup takes what there is.
@@ -210,14 +231,15 @@ func (p *pin) open(ctx context.Context, run plugins.Run) error {
 	n := 0
 	for _, name := range p.st.names() {
 		x := p.st.Indices[name]
-		if n += x.Primaries; x.Closed || n > maxViews || !x.complete() {
+		parts := x.stretches(run.Parallel)
+		if n += len(parts); x.Closed || n > maxViews || !x.complete() {
 			continue
 		}
-		for k, sh := range x.Shards {
+		for _, part := range parts {
 			g.Go(func() error {
-				v := &view{shard: k}
+				v := &view{shard: part.shard}
 				var err error
-				v.scroll, err = p.s.scrollShard(gctx, name, k, pageSize(sh.Docs, sh.Bytes), func(h *hit) error { h.digestOf(&v.digest, true); return nil })
+				v.scroll, err = p.s.scrollShard(gctx, x, part, func(h *hit) error { h.digestOf(&v.digest, true); return nil })
 				mu.Lock()
 				defer mu.Unlock()
 				p.views[name] = append(p.views[name], v)
@@ -239,13 +261,16 @@ func (p *pin) Release(ctx context.Context) error {
 		return nil
 	}
 	p.released = true
+	var ids []string
 	for _, vs := range p.views {
 		for _, v := range vs {
-			if v.scroll != nil {
-				v.scroll.end(ctx)
+			if v.scroll != nil && v.scroll.id != "" {
+				ids = append(ids, v.scroll.id)
+				v.scroll.id = ""
 			}
 		}
 	}
+	p.s.endScrolls(ctx, ids)
 	if p.repo == nil {
 		return nil
 	}

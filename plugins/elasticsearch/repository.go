@@ -130,7 +130,8 @@ func (s *session) unregister(ctx context.Context, name string) error {
 
 // remove unregisters and deletes the files, also when ctx has ended.
 func (r *repository) remove(ctx context.Context) error {
-	ctx = context.WithoutCancel(ctx)
+	ctx, cancel := ending(ctx)
+	defer cancel()
 	if r.root != nil {
 		r.root.Close()
 	}

@@ -35,9 +35,6 @@ func (s *session) Restore(ctx context.Context, run plugins.Run, r plugins.Artifa
 	return rep, err
 }
 
-// promptly is how long the clean-up of a failed attempt may take; what it does not reach, PostHook or a successor does.
-const promptly = 1500 * time.Millisecond
-
 func (c *claim) restore(ctx context.Context, run plugins.Run, r plugins.ArtifactReader, rep *plugins.Report) error {
 	s := c.s
 	b, err := readContent(ctx, r)
@@ -79,9 +76,7 @@ func (c *claim) apply(ctx context.Context, run plugins.Run, r plugins.ArtifactRe
 			return err
 		}
 		defer func() {
-			bctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), promptly)
-			defer cancel()
-			if err := repo.remove(bctx); err != nil {
+			if err := repo.remove(ctx); err != nil {
 				rep.Warnings = append(rep.Warnings, fmt.Sprintf("staged files in %s are removed by the next run: %v", repo.dir, err))
 			}
 		}()

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -156,6 +157,10 @@ func (s *stand) table(t *testing.T) {
 	m, _ := backup(t, ses)
 	want := a.fingerprint()
 	all := rows()
+	if !long() && s.version != versions()[0] { // what one product does the other does too, in most rows: a sample
+		n := 0
+		all = slices.DeleteFunc(all, func(row) bool { n++; return n%4 != 0 })
+	}
 	if a.streams() {
 		all = append(all, streamRows()...)
 	}
