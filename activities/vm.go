@@ -71,11 +71,27 @@ func (v *VM) Release(ctx context.Context, c epoch.Claim) error {
 	if err := v.check(ctx, c); err != nil {
 		return told(ctx, err)
 	}
-	if err := v.Pins.Release(ctx, c); err != nil {
+	return told(ctx, v.letGo(ctx, c))
+}
+
+// End is the run's last act on this VM: it lets go as Release does, and from
+// then on the claim is refused here.
+func (v *VM) End(ctx context.Context, c epoch.Claim) error {
+	if err := own(ctx, c); err != nil {
 		return told(ctx, err)
 	}
+	if err := v.Guard.End(c); err != nil {
+		return told(ctx, err)
+	}
+	return told(ctx, v.letGo(ctx, c))
+}
+
+func (v *VM) letGo(ctx context.Context, c epoch.Claim) error {
+	if err := v.Pins.Release(ctx, c); err != nil {
+		return err
+	}
 	if err := os.RemoveAll(filepath.Join(v.Scratch, strconv.FormatUint(c.Epoch, 10))); err != nil {
-		return told(ctx, fmt.Errorf("remove scratch files: %w", err))
+		return fmt.Errorf("remove scratch files: %w", err)
 	}
 	return nil
 }

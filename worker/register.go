@@ -46,7 +46,7 @@ func transfers(w worker.Worker, v *activities.VM) {
 // ctl registers the short activities of a VM, pins among them.
 func ctl(w worker.Worker, v *activities.VM) {
 	for name, f := range map[string]any{
-		"Ping": v.Ping, "Quiet": v.Quiet, "Release": v.Release, "Health": v.Health, "Hook": v.Hook, "Pin": v.Pin,
+		"Ping": v.Ping, "Quiet": v.Quiet, "Release": v.Release, "End": v.End, "Health": v.Health, "Hook": v.Hook, "Pin": v.Pin,
 	} {
 		w.RegisterActivityWithOptions(f, activity.RegisterOptions{Name: name})
 	}

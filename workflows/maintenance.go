@@ -79,7 +79,11 @@ func (r *run) close(ctx workflow.Context, discard, outcome string) error {
 	}
 	ctx, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
-	r.release(ctx)
+	if workflow.GetVersion(ctx, endedOnVMs, workflow.DefaultVersion, 1) == 1 {
+		r.everywhere(ctx, "End", "let go of pins, refuse this epoch from now on")
+	} else {
+		r.release(ctx)
+	}
 	if err := r.leave(ctx); err != nil {
 		return r.hold(ctx, "maintenance could not be left: "+cause(err))
 	}
@@ -104,11 +108,17 @@ func (r *run) hold(ctx workflow.Context, reason string) error {
 		"the estate stays in maintenance: %s", reason)
 }
 
+// endedOnVMs is the change by which a run's last act on each VM ends its claim there.
+const endedOnVMs = "claim-ends-on-every-vm"
+
 // release lets go of all pins, on every VM; a VM that does not answer loses them by itself.
-func (r *run) release(ctx workflow.Context) {
+func (r *run) release(ctx workflow.Context) { r.everywhere(ctx, "Release", "let go of pins") }
+
+// everywhere does something on all VMs; one that does not answer is a warning.
+func (r *run) everywhere(ctx workflow.Context, activity, summary string) {
 	futures := make([]workflow.Future, len(r.survey.VMs))
 	for i, vm := range r.survey.VMs {
-		futures[i] = workflow.ExecuteActivity(r.onCtl(ctx, vm, "let go of pins"), "Release", r.claim)
+		futures[i] = workflow.ExecuteActivity(r.onCtl(ctx, vm, summary), activity, r.claim)
 	}
 	for i, f := range futures {
 		if err := f.Get(ctx, nil); err != nil {

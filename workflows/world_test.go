@@ -139,6 +139,7 @@ func (w *world) register(env *testsuite.TestWorkflowEnvironment) {
 		return UnitResult{Unit: in.Unit.String(), Artifacts: 1, Bytes: 100}, err
 	})
 	add("Release", func(context.Context, epoch.Claim) error { return nil })
+	add("End", func(context.Context, epoch.Claim) error { return nil })
 	add("HoldMaintenance", func(ctx context.Context, _ HoldInput) error {
 		<-ctx.Done()
 		return temporal.NewCanceledError()

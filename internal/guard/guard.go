@@ -1,6 +1,8 @@
 // Package guard keeps, on each VM, the highest claim seen: work of a lower
-// epoch is refused, whatever the engine thinks. Without it an activity of a
-// terminated run was measured to write on for 50 s beside its successor.
+// epoch, or of one that has ended, is refused, whatever the engine thinks.
+// Without it an activity of a terminated run was measured to write on for 50 s
+// beside its successor, and an engine whose database was put back to an earlier
+// hour went on with a restore that had long since ended.
 package guard
 
 import (
@@ -24,7 +26,13 @@ const file = "claim.json"
 type Guard struct {
 	mu   sync.Mutex
 	dir  *os.Root
-	seen epoch.Claim
+	seen record
+}
+
+// record is the content of the guard's file.
+type record struct {
+	epoch.Claim
+	Ended bool `json:"ended,omitempty"` // its run has done all its work on VMs
 }
 
 // Open reads the guard's file in dir, or starts at zero.
@@ -50,36 +58,61 @@ func Open(dir string) (*Guard, error) {
 	return g, nil
 }
 
-// Raise accepts a claim of a higher epoch, or the same claim again, and
-// stores it before it returns. A lower one, or another claim of the same
-// epoch, is plugins.ErrFenced.
+// Raise accepts a claim of a higher epoch, or the same claim again until it
+// has ended, and stores it before it returns. A lower one, or another claim of
+// the same epoch, is plugins.ErrFenced.
 func (g *Guard) Raise(c epoch.Claim) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if c == g.seen {
-		return nil
+	if c == g.seen.Claim {
+		return g.check(c)
 	}
 	if c.Epoch <= g.seen.Epoch {
 		return fmt.Errorf("epoch %d was claimed, this VM is at %d: %w", c.Epoch, g.seen.Epoch, plugins.ErrFenced)
 	}
-	b, err := json.Marshal(c)
+	return g.store(record{Claim: c})
+}
+
+// End refuses the claim in force from now on: its run works on no VM any more.
+// It may be repeated.
+func (g *Guard) End(c epoch.Claim) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if c == g.seen.Claim && g.seen.Ended {
+		return nil
+	}
+	if err := g.check(c); err != nil {
+		return err
+	}
+	return g.store(record{Claim: c, Ended: true})
+}
+
+// Check is nil while c is the claim last raised, and has not ended.
+func (g *Guard) Check(c epoch.Claim) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.check(c)
+}
+
+func (g *Guard) check(c epoch.Claim) error {
+	if c != g.seen.Claim {
+		return fmt.Errorf("epoch %d is not the one in force here (%d): %w", c.Epoch, g.seen.Epoch, plugins.ErrFenced)
+	}
+	if g.seen.Ended {
+		return fmt.Errorf("epoch %d has ended on this VM: %w", c.Epoch, plugins.ErrFenced)
+	}
+	return nil
+}
+
+func (g *Guard) store(r record) error {
+	b, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
 	if err := fsutil.Replace(g.dir, ".", file, b); err != nil {
 		return fmt.Errorf("epoch guard: %w", err)
 	}
-	g.seen = c
-	return nil
-}
-
-// Check is nil while c is the claim last raised.
-func (g *Guard) Check(c epoch.Claim) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if c != g.seen {
-		return fmt.Errorf("epoch %d is not the one in force here (%d): %w", c.Epoch, g.seen.Epoch, plugins.ErrFenced)
-	}
+	g.seen = r
 	return nil
 }
 
@@ -87,5 +120,5 @@ func (g *Guard) Check(c epoch.Claim) error {
 func (g *Guard) Current() epoch.Claim {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.seen
+	return g.seen.Claim
 }

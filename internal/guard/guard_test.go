@@ -38,6 +38,26 @@ func TestGuard(t *testing.T) {
 	if err != nil || again.Current() != b {
 		t.Errorf("after a restart: %+v, %v", again.Current(), err)
 	}
+	if err := again.End(a); !errors.Is(err, plugins.ErrFenced) {
+		t.Errorf("a claim that is not in force was ended: %v", err)
+	}
+	for range 2 { // an activity may be done twice
+		if err := again.End(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if again, err = guard.Open(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Check(b); !errors.Is(err, plugins.ErrFenced) {
+		t.Errorf("a claim that has ended may work: %v", err)
+	}
+	if err := again.Raise(b); !errors.Is(err, plugins.ErrFenced) {
+		t.Errorf("a claim that has ended was raised again: %v", err)
+	}
+	if err := again.Raise(epoch.Claim{Epoch: 9, Run: "c"}); err != nil {
+		t.Error(err)
+	}
 	if err := os.WriteFile(filepath.Join(dir, "claim.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}

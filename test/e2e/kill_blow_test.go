@@ -2,18 +2,19 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -148,7 +149,8 @@ func (k *strike) reset() *running {
 		Namespace: "cso", WorkflowExecution: &commonpb.WorkflowExecution{WorkflowId: workflows.ExclusiveID, RunId: k.view.run},
 		Reason: "from outside", RequestId: strconv.FormatInt(time.Now().UnixNano(), 36), WorkflowTaskFinishEventId: k.resetPoint(),
 	}
-	if _, err := b.client.WorkflowService().ResetWorkflowExecution(ctx, ask); err == nil || !strings.Contains(err.Error(), "denied to everyone") {
+	var denied *serviceerror.PermissionDenied
+	if _, err := b.client.WorkflowService().ResetWorkflowExecution(ctx, ask); !errors.As(err, &denied) {
 		b.t.Errorf("a reset by the operator: %v", err)
 	}
 	conn := b.inner()
