@@ -2,9 +2,11 @@ package arangodb_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/big"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -233,4 +235,28 @@ func TestSimulatedOtherMode(t *testing.T) {
 	if d := cmp.Diff(keep(from.print), keep(fingerprint(t, to.on))); d != "" {
 		t.Errorf("the fingerprint differs: %.3000s", d)
 	}
+}
+
+// TestSimulatedRootPassword: the password that the sessions themselves use is put back, too, and no account of an
+// attempt stays behind.
+func TestSimulatedRootPassword(t *testing.T) {
+	everyMode(t, func(t *testing.T, w *world) {
+		a := foreign(t, w.on)
+		defer a.close()
+		a.do("PATCH", "_system", "/_api/user/root", obj{"passwd": "another"})
+		changed := w.target(t, "central")
+		must(t, os.WriteFile(changed.Members[0].Options["password_file"], []byte("another"), 0o600))
+		must(t, restore(t, changed, w.clean))
+		if _, err := backUp(t, changed, plugintest.NewMemory()); !errors.Is(err, plugins.ErrAuth) {
+			t.Errorf("the password of later still opens: %v", err)
+		}
+		w.same(t) // by the password of then
+		var users struct{ Result []struct{ User string } }
+		a.get("_system", "/_api/user", &users)
+		for _, u := range users.Result {
+			if strings.HasPrefix(u.User, "cso-backup-") {
+				t.Errorf("account %s was left behind", u.User)
+			}
+		}
+	})
 }

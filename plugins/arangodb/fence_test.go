@@ -21,7 +21,7 @@ func TestSimulatedFenceOvertaken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer sim.Close()
+	t.Cleanup(func() { _ = sim.Close() }) // after the sessions
 	on := plugins.Target{Component: "arangodb", Members: []plugins.Member{{Name: "a", Address: sim.Endpoints()[0],
 		Options: map[string]string{"jwt_secret_file": filepath.Join(dir, "jwt.secret")}}}}
 	open := func() superSingle {
