@@ -136,7 +136,7 @@ func (s *sizing) Create(ctx context.Context, a plugins.Artifact) (plugins.Record
 // BenchmarkSimulatedIncremental says what incremental reading saves: 160 MiB in one collection and a little in others.
 func BenchmarkSimulatedIncremental(b *testing.B) {
 	w := newWorld(b, modes[0])
-	large(b, w.on)
+	largeOf(b, w.on, 40)
 	first := plugintest.NewMemory()
 	report := func(name string, to *plugintest.Memory) {
 		b.Run(name, func(b *testing.B) {

@@ -17,7 +17,7 @@ func harness(on plugins.Target, second *plugins.Target, versions string) plugint
 	return plugintest.Harness{
 		Plugin: arangodb.New(), Target: on, Second: second, Versions: versions,
 		Fill: fill, Clear: clearAll, Wreck: wreck, Fingerprint: fingerprint,
-		Position: position, Writer: writer, Invariant: invariant, Large: large, TryWrite: tryWrite,
+		Position: position, Writer: writer, Invariant: invariant, Large: large, MemoryLimit: 64 << 20, TryWrite: tryWrite,
 		Kills: 3,
 	}
 }
@@ -123,8 +123,8 @@ func invariant(t testing.TB, on plugins.Target) {
 	}
 }
 
-// large adds 160 MiB of documents that do not compress.
-func large(t testing.TB, on plugins.Target) { largeOf(t, on, 40) }
+// large adds 96 MiB of documents that do not compress.
+func large(t testing.TB, on plugins.Target) { largeOf(t, on, 24) }
 
 // largeOf adds n times 4 MiB.
 func largeOf(t testing.TB, on plugins.Target, n int) {
