@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -76,5 +77,22 @@ func TestDirectoryKeepsItsMode(t *testing.T) {
 	}
 	if s, err := server.Start(server.Config{Dir: dir, Mode: "cluster"}); err == nil {
 		t.Error("a single server's directory became a cluster", s.Close())
+	}
+}
+
+// A server that cannot listen leaves nothing open.
+func TestTakenAddress(t *testing.T) {
+	_, running := start(t, server.Config{})
+	taken := strings.TrimPrefix(running.Endpoints()[0], "http://")
+	dir := t.TempDir()
+	if s, err := server.Start(server.Config{Dir: dir, Mode: "cluster", Coordinators: 2, ListenMore: []string{taken}}); err == nil {
+		t.Fatal("two servers on one address", s.Close())
+	}
+	s, err := server.Start(server.Config{Dir: dir, Mode: "cluster"})
+	if err != nil {
+		t.Fatalf("the directory is still in use: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
 	}
 }

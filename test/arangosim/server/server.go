@@ -141,10 +141,12 @@ func (n *node) up() bool    { return !n.down.Load() }
 func (n *node) url() string { return "http://" + n.listener.Addr().String() }
 
 func (n *node) close() error {
-	if n.http == nil {
-		return nil
+	err := n.http.Close()
+	// By itself the server closes a listener only once it serves it.
+	if again := n.listener.Close(); !errors.Is(again, net.ErrClosed) {
+		err = errors.Join(err, again)
 	}
-	return n.http.Close()
+	return err
 }
 
 func (s *Server) listen() error {
@@ -172,6 +174,9 @@ func (s *Server) listen() error {
 			Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serve(n, w, r) }),
 		}
 		s.nodes = append(s.nodes, n)
+	}
+	// Not before all are there: requests look at the list.
+	for _, n := range s.nodes {
 		s.done.Add(1)
 		go func() {
 			defer s.done.Done()
