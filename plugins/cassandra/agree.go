@@ -139,14 +139,22 @@ func (s *session) ownSchema(ctx context.Context) error {
 	if err := s.c.Query(`SELECT count(*) FROM system_schema.tables WHERE keyspace_name = ? `, ownKeyspace).WithContext(ctx).Scan(&n); err != nil {
 		return s.cfg.wrap(ctx, "look for the product's keyspace", err)
 	}
-	if n == len(ownTables) {
-		return nil
-	}
 	r, err := s.readRing(ctx)
 	if err != nil {
 		return err
 	}
-	list := append([]string{fmt.Sprintf(`CREATE KEYSPACE IF NOT EXISTS %s WITH replication = {'class': 'SimpleStrategy', 'replication_factor': %d}`, ownKeyspace, min(3, len(r.Nodes)))}, ownTables...)
+	replication := fmt.Sprintf(`WITH replication = {'class': 'SimpleStrategy', 'replication_factor': %d}`, min(3, len(r.Nodes)))
+	list := append([]string{`CREATE KEYSPACE IF NOT EXISTS ` + ownKeyspace + ` ` + replication}, ownTables...)
+	if n == len(ownTables) {
+		var repl map[string]string
+		if err := s.c.Query(`SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = ?`, ownKeyspace).WithContext(ctx).Scan(&repl); err != nil {
+			return s.cfg.wrap(ctx, "look at the product's keyspace", err)
+		}
+		if copies(repl["replication_factor"]) <= len(r.Nodes) {
+			return nil
+		}
+		list = []string{`ALTER KEYSPACE ` + ownKeyspace + ` ` + replication} // nodes have left the ring: ALL would ask for them
+	}
 	for _, q := range list {
 		if err := s.c.Query(q).WithContext(ctx).Exec(); err != nil {
 			return s.cfg.wrap(ctx, "make the product's keyspace", err)

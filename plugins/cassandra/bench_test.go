@@ -80,7 +80,7 @@ func benchNode(b *testing.B) {
 		Versions: map[string]string{"cassandra": version + "+bench"}, Out: os.Stderr})
 	must(b, err)
 	defer func() { must(b, l.Down(context.Background())) }()
-	r := newRig(b, &bench{l}, "central")
+	r := newRig(b, &bench{lab: l}, "central")
 	mb := env("CSO_BENCH_MB", 1024)
 	r.load(mb)
 	m := &measured{b: b, best: map[string]time.Duration{}, note: map[string]string{}}

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/csobackup/cso_backupnrestore/plugins"
@@ -41,6 +42,8 @@ type view struct {
 	files  map[tableName][]file
 	writes map[tableName]int64 // how many writes the node had applied before the snapshot
 	gone   string              // why the node is missing from the backup; empty: it is not
+	choose sync.Once
+	chosen map[tableName]bool // see provable
 }
 
 // Pin flushes and links the files of all user tables of this node.

@@ -2,6 +2,7 @@ package cassandra
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -16,7 +17,7 @@ import (
 // A table's content is proven in one of three ways. Equal SSTables (Data.db and header) hold equal rows;
 // unequal ones prove nothing, because compaction rewrites them. Then the rows decide, read from
 // all replicas, if the backup holds their digests: it does for tables that nobody wrote to between the snapshot and
-// the end of the reading, and that are not larger than option prove_mb. At last: the
+// the end of the reading, and are among the smaller ones (option prove_mb). At last: the
 // table was exact when its import ended, and its node has seen no write since.
 
 func contentArtifact(t tableName) string  { return "content/" + t.String() }
@@ -26,9 +27,26 @@ func expiringArtifact(t tableName) string { return "expiring/" + t.String() }
 // tells seconds that remain, and counts from the second in which the statement began.
 const clockSlack = 2
 
+// provable says whether the rows of a table are read at backup time.
+func (v *view) provable(t tableName) bool {
+	v.choose.Do(func() {
+		tables := v.schema.tables()
+		slices.SortStableFunc(tables, func(a, b tableName) int { return cmp.Compare(v.size(a), v.size(b)) })
+		v.chosen = map[tableName]bool{}
+		left := proveTables * v.s.cfg.prove
+		for _, t := range tables {
+			if left -= v.size(t); left < 0 || v.size(t) > v.s.cfg.prove {
+				return
+			}
+			v.chosen[t] = true
+		}
+	})
+	return v.chosen[t]
+}
+
 // writeContent stores the digests of a table's rows, when they can be told; rows is how many were read.
 func (v *view) writeContent(ctx context.Context, run plugins.Run, w plugins.ArtifactWriter, t tableName) (proven bool, rows int64, err error) {
-	if v.gone != "" || v.size(t) > v.s.cfg.prove {
+	if v.gone != "" || !v.provable(t) {
 		return false, 0, nil
 	}
 	a := plugins.Artifact{Name: contentArtifact(t), Form: plugins.Ordered, Pin: v.info.ID, Identity: v.identity(t)}

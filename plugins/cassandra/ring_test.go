@@ -239,6 +239,46 @@ func TestStraggler(t *testing.T) {
 	r.same(want)
 }
 
+// TestAllKnow: somebody writes after a restore to a row that one node holds; the units of all nodes learn of it, because
+// the repair needs them all.
+func TestAllKnow(t *testing.T) {
+	b := on(t, threeNodes)
+	r := newRig(t, b, "central")
+	r.do(`CREATE KEYSPACE sole WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}`, `CREATE TABLE sole.t (id int PRIMARY KEY, v text)`,
+		`INSERT INTO sole.t (id, v) VALUES (1, 'one')`)
+	defer r.do(`DROP KEYSPACE sole`)
+	want := r.print()
+	m := r.backup()
+	r.do(`INSERT INTO sole.t (id, v) VALUES (1, 'other')`)
+	run := newRun(t, plugins.OpRestore)
+	must(t, r.with(func(s plugins.Session) error {
+		_, err := s.Restore(t.Context(), run, m)
+		return err
+	}))
+	r.do(`INSERT INTO sole.t (id, v) VALUES (2, 'somebody else')`)
+	must(t, r.with(func(s plugins.Session) error {
+		diff, err := s.Compare(t.Context(), run, m)
+		units := map[string]bool{}
+		for _, d := range diff {
+			if !d.Foreign || !strings.HasSuffix(d.Artifact, contentArtifact(tableName{"sole", "t"})) {
+				t.Errorf("after somebody's write: %+v", d)
+			}
+			units[d.Artifact] = true
+		}
+		if err != nil || len(units) != 3 {
+			return fmt.Errorf("%d units know of it, want 3: %+v, %w", len(units), diff, err)
+		}
+		if _, err = s.Restore(t.Context(), run, m); err != nil {
+			return err
+		}
+		if diff, err = s.Compare(t.Context(), run, m); len(diff) > 0 {
+			t.Errorf("after the repair: %+v", diff)
+		}
+		return err
+	}))
+	r.same(want)
+}
+
 // TestWritesRefused: a fence ends with the run that set it, even when that dies, and leaves an operator's
 // own setting as it was.
 func TestWritesRefused(t *testing.T) {

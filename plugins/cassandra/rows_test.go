@@ -175,7 +175,7 @@ func TestAcknowledged(t *testing.T) {
 }
 
 func acknowledged(t *testing.T, r *rig) {
-	r.wipe(t, r.on)
+	defer func() { r.do(`DROP KEYSPACE acked`) }()
 	r.do(fmt.Sprintf(`CREATE KEYSPACE acked WITH replication = {'class': 'SimpleStrategy', 'replication_factor': %d}`, len(r.on.Members)),
 		`CREATE TABLE acked.t (id int PRIMARY KEY, v text)`)
 	c := r.client(t, r.on, 0)

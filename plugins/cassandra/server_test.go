@@ -31,7 +31,8 @@ func five() bool { return strings.HasPrefix(version, "5.") }
 
 // bench is a lab of Cassandra servers, with authentication, and the product's role an ordinary one.
 type bench struct {
-	lab *lab.Lab
+	lab    *lab.Lab
+	filled map[string]string // instance → definitions that fill made last
 }
 
 // Both are started by the first test that needs them, and stopped at the end.
@@ -68,7 +69,7 @@ func start(members int, components ...string) (*bench, error) {
 			fmt.Fprintln(os.Stderr, err)
 		}
 	}}, stops...)
-	return &bench{l}, nil
+	return &bench{lab: l}, nil
 }
 
 // on waits for servers.

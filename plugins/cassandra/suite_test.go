@@ -2,6 +2,7 @@ package cassandra
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -13,10 +14,10 @@ func (b *bench) harness(t *testing.T, servers string) plugintest.Harness {
 	h := plugintest.Harness{
 		Plugin: clustered{New()}, Target: b.target(t, "central"), Versions: "Cassandra " + version + ", " + servers + ", authentication, Jolokia",
 		Fill: b.fill, Clear: b.wipe, Wreck: b.wreck, Fingerprint: b.fingerprint, Position: b.position,
-		Writer: b.writer, Invariant: b.invariant, TryWrite: b.tryWrite(t), Kills: 1,
+		Writer: b.writer, Invariant: b.invariant, TryWrite: b.tryWrite(t), Kills: 1, Exempt: map[string]string{},
 	}
 	if !five() {
-		h.Exempt = map[string]string{"fence": "Cassandra before 5.0 has no switch that refuses writes"}
+		h.Exempt["fence"] = "Cassandra before 5.0 has no switch that refuses writes"
 	}
 	return h
 }
@@ -32,10 +33,18 @@ func TestConformance(t *testing.T) {
 	plugintest.Run(t, h)
 }
 
-// TestConformanceRing is the suite on three nodes, whose units work side by side.
+// TestConformanceRing is the suite on three nodes, whose units work side by side. With CSO_CASSANDRA_RING=all it is
+// whole; without, cases are left out in which the nodes have nothing to agree on that other cases have not.
 func TestConformanceRing(t *testing.T) {
 	b := on(t, threeNodes)
-	plugintest.Run(t, b.harness(t, "three nodes"))
+	h := b.harness(t, "three nodes")
+	if os.Getenv("CSO_CASSANDRA_RING") != "all" {
+		for _, name := range []string{"describes itself", "told of the live data", "dirty target", "backup killed", "restore killed at artifact boundaries",
+			"cancelled context", "frozen attempt, idle successor", "older epoch refused", "empty"} {
+			h.Exempt[name] = "on one node in this run; CSO_CASSANDRA_RING=all runs it on three"
+		}
+	}
+	plugintest.Run(t, h)
 }
 
 // large writes 64 MB that does not compress.

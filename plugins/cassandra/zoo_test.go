@@ -92,10 +92,23 @@ func (b *bench) wipe(t testing.TB, on plugins.Target) {
 
 func (b *bench) fill(t testing.TB, on plugins.Target, seed int64) {
 	t.Helper()
-	b.wipe(t, on)
-	b.cql(t, on, append(zoo(len(on.Members)), roles()...)...)
 	c := b.client(t, on, 0)
 	defer c.Close()
+	if b.filled == nil {
+		b.filled = map[string]string{}
+	}
+	if now := definitions(seenBy(t, c, 0)); now == b.filled[on.Instance] { // what takes long is as it should be
+		for _, q := range zoo(1) {
+			if name, ok := strings.CutPrefix(q, "CREATE TABLE "); ok {
+				must(t, c.Query("TRUNCATE "+strings.Fields(name)[0]).Exec())
+			}
+		}
+		must(t, c.Query(`INSERT INTO zoo.changed (id) VALUES (1)`).Exec())
+	} else {
+		b.wipe(t, on)
+		b.cql(t, on, append(zoo(len(on.Members)), roles()...)...)
+		b.filled[on.Instance] = definitions(seenBy(t, c, 0))
+	}
 	rng := rand.New(rand.NewPCG(uint64(seed), 7))
 	for i := range 60 {
 		at := 1_700_000_000_000_000 + int64(i)*1000 + seed
@@ -105,6 +118,13 @@ func (b *bench) fill(t testing.TB, on plugins.Target, seed int64) {
 			}
 		}
 	}
+}
+
+// definitions are the lines of a fingerprint that tell of schema and accounts.
+func definitions(lines []string) string {
+	lines = slices.DeleteFunc(lines, func(l string) bool { return strings.HasPrefix(l, "row ") || strings.HasPrefix(l, "time ") })
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
 }
 
 // rowOf are statements about one row, in every kind of cell.
