@@ -111,7 +111,7 @@ func (c *Control) Held(ctx context.Context, in workflows.ResolveInput) (workflow
 		lost = errors.Is(err, maintenance.ErrElsewhere)
 	}
 	if !s.Open() || (s.Hold == nil && !s.Half() && !lost) {
-		return workflows.FenceResult{}, told(ctx, problem.New(problem.Failed, "", "nothing is held: there is nothing to resolve"))
+		return workflows.FenceResult{}, told(ctx, problem.New(problem.Failed, "see `cso_backupnrestore status`", "nothing is held: there is nothing to resolve"))
 	}
 	if lost && in.Action != workflows.ResolveAccept {
 		return workflows.FenceResult{}, told(ctx, problem.New(problem.Usage, "type `resolve accept --confirm NAME`: it ends maintenance mode",

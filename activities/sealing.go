@@ -281,7 +281,7 @@ func (c *Control) Notes(ctx context.Context) ([]workflows.VMNote, error) {
 		out = append(out, workflows.VMNote{Grade: string(g), Reason: short(fmt.Sprintf(format, args...))})
 	}
 	if !keys.Confirmed(c.Paths.Keys()) {
-		note(plugins.Amber, "nobody has confirmed a copy of the identity: without one a lost installer-vm loses every backup; type `setup --confirm-key FILE`")
+		note(plugins.Amber, "nobody has confirmed a copy of the identity: without one a lost installer-vm loses every backup; type `cso_backupnrestore setup --confirm-key FILE`")
 	}
 	if _, err := keys.LoadReader(c.Paths.Keys()); err != nil {
 		note(plugins.Red, "keys: %v", err)

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -140,7 +141,7 @@ func (a *app) closing(r workflows.Result) {
 	}
 	a.showGroups("not exact", g)
 	a.marked("warning", "", r.Warnings)
-	if r.Drift != "" {
+	if r.Drift != "" && !slices.Contains(r.Warnings, r.Drift) {
 		a.out.Paragraph("drift: ", r.Drift)
 	}
 	if r.Consistency != "" {

@@ -22,9 +22,9 @@ func failure(err error) error {
 		}
 		var p problem.Problem
 		if app.HasDetails() && app.Details(&p) == nil && p.Message != "" {
-			return problem.New(code, p.Hint, "%s", p.Message)
+			return problem.New(code, orUsual(p.Hint, code), "%s", p.Message)
 		}
-		return problem.New(code, "", "%s", app.Message())
+		return problem.New(code, usual[code], "%s", app.Message())
 	}
 	var (
 		cancelled  *temporal.CanceledError
@@ -42,5 +42,24 @@ func failure(err error) error {
 	case errors.As(err, &timeout):
 		return problem.New(problem.Failed, "cso_backupnrestore healthcheck", "the operation ran out of time: %s", timeout.Error())
 	}
-	return problem.New(problem.Failed, "", "%s", err.Error())
+	return problem.New(problem.Failed, usual[problem.Failed], "%s", err.Error())
+}
+
+// usual is what to do about a failure that says nothing better itself.
+var usual = map[problem.Code]string{
+	problem.Failed:      "look: cso_backupnrestore status, then the log: journalctl -u cso-backup-worker",
+	problem.Unreachable: "cso_backupnrestore doctor",
+	problem.Unhealthy:   "see what is sick: cso_backupnrestore healthcheck",
+	problem.NoBackup:    "see what there is: cso_backupnrestore list",
+	problem.Busy:        "see what runs: cso_backupnrestore status",
+	problem.Key:         "cso_backupnrestore doctor",
+	problem.Integrity:   "restore from another backup or copy; see cso_backupnrestore list",
+	problem.Held:        "see what is half done and how to go on: cso_backupnrestore status",
+}
+
+func orUsual(hint string, code problem.Code) string {
+	if hint == "" {
+		return usual[code]
+	}
+	return hint
 }

@@ -139,7 +139,16 @@ func (a *app) planned(ctx context.Context, c client.Client, in workflows.Restore
 	if err != nil {
 		return plan, err
 	}
-	return plan, a.watch(ctx, c, r, &plan)
+	err = a.watch(ctx, c, r, &plan)
+	if err != nil && problem.As(err).Code == problem.Detached { // nobody waits for this plan any more
+		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), queryTime)
+		defer cancel()
+		err = problem.New(problem.Detached, "", "interrupted while planning: nothing was changed")
+		if cerr := c.CancelWorkflow(call, r.ID, r.RunID); cerr != nil {
+			a.note("the plan goes on by itself, it changes nothing: %v", cause(cerr))
+		}
+	}
+	return plan, err
 }
 
 func (a *app) planOnly(p workflows.RestorePlan) *outcome {
@@ -169,7 +178,7 @@ func (a *app) agree(p workflows.RestorePlan, in workflows.RestoreInput) (confirm
 			return "", err
 		}
 		if !ok {
-			return "", problem.New(problem.Confirm, "", "not confirmed: nothing was changed")
+			return "", problem.New(problem.Confirm, "type the word yes, or add --confirm "+nameOf(p.Backup), "not confirmed: nothing was changed")
 		}
 		if p.Forever || sick(p) {
 			return nameOf(p.Backup), nil
@@ -241,7 +250,7 @@ func (a *app) showPlan(p workflows.RestorePlan, full bool) {
 	}
 	a.marked("warning", "", p.Warnings)
 	a.marked("refused", "", p.Refusals)
-	if p.Drift != "" {
+	if p.Drift != "" && !slices.Contains(p.Warnings, p.Drift) {
 		a.out.Paragraph("drift: ", p.Drift)
 	}
 	if p.Forever {

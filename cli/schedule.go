@@ -75,7 +75,7 @@ type scheduleView struct {
 func (a *app) zone() (*time.Location, error) {
 	z, err := schedule.Zone(a.p.Getenv)
 	if err != nil {
-		return nil, problem.New(problem.Failed, "", "%w", err)
+		return nil, problem.New(problem.Failed, "set it: timedatectl set-timezone Area/City, or TZ=Area/City", "%w", err)
 	}
 	return z, nil
 }

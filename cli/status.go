@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -149,7 +150,7 @@ func (a *app) ended(ctx context.Context, c client.Client, v statusView, kind str
 	}
 	return &outcome{Result: v, Text: func() {
 		a.out.Line("Nothing is running.")
-		a.out.Paragraph("last: ", fmt.Sprintf("%s %s, ended %s after %s: %s", kind, res.Backup, ui.Ago(a.now().Sub(at)), ui.Took(at.Sub(*v.Started)), v.Outcome))
+		a.out.Paragraph("last: ", fmt.Sprintf("%s, ended %s after %s: %s", strings.TrimSpace(kind+" "+res.Backup), ui.Ago(a.now().Sub(at)), ui.Took(at.Sub(*v.Started)), v.Outcome))
 	}}, nil
 }
 

@@ -45,6 +45,10 @@ func (a *app) verify(ctx context.Context, name string, quick bool) (*outcome, er
 		return &outcome{Result: r}, err
 	}
 	o := &outcome{Result: v, Message: fmt.Sprintf("%s is whole: %s, %s read in %s", ref, ui.Plural(int(v.Pieces), "piece"), ui.Bytes(v.Bytes), ui.Took(v.Took))}
+	if quick {
+		o.Message = fmt.Sprintf("%s: the stored bytes of %s (%s) are as recorded, looked at in %s; what they hold was not decrypted", ref, ui.Plural(int(v.Pieces), "piece"), ui.Bytes(v.Bytes), ui.Took(v.Took))
+		o.Next = []string{"cso_backupnrestore verify " + ref}
+	}
 	if len(v.Damaged) > 0 {
 		o.Text = func() { a.marked("damaged", "", v.Damaged) }
 		return o, problem.New(problem.Integrity, "take a new backup, it stores what is damaged anew; restore from another backup or copy",

@@ -45,7 +45,11 @@ func (r *run) plan(ctx workflow.Context, in RestoreInput, open OpenResult) (Rest
 		i := index[u.String()+u.VM]
 		l.ActivityID = r.id("plan", u)
 		var p UnitPlanResult
-		err := workflow.ExecuteActivity(r.onVM(ctx, u.VM, l.ActivityID), "PlanUnit", r.input(u, plugins.OpInspect, open.Backup, in.options())).Get(ctx, &p)
+		on := r.onVM(ctx, u.VM, l.ActivityID)
+		if r.progress.Operation == "plan" {
+			on = workflow.WithRetryPolicy(on, *brief)
+		}
+		err := workflow.ExecuteActivity(on, "PlanUnit", r.input(u, plugins.OpInspect, open.Backup, in.options())).Get(ctx, &p)
 		if err != nil {
 			if cancelled(err) {
 				return err

@@ -15,6 +15,9 @@ const leaveWithin = 10 * time.Minute
 
 var retry = &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 30 * time.Second, MaximumAttempts: 10}
 
+// brief is for looking without the lock: who asks what a restore would do wants to hear at once that a server is away.
+var brief = &temporal.RetryPolicy{InitialInterval: time.Second, MaximumAttempts: 2}
+
 // onControl: short steps of the control worker. Once the estate's times are
 // known they beat, so that a step whose worker died is repeated soon.
 func (r *run) onControl(ctx workflow.Context, summary string) workflow.Context {

@@ -62,7 +62,7 @@ func run(m *testing.M) (code int, err error) {
 		}
 	}
 	defer func() {
-		for _, s := range []*shared{whole, small, two, trio, wide, rings} {
+		for _, s := range []*shared{whole, small, crowded, two, trio, wide, rings} {
 			if s.lab != nil {
 				err = errors.Join(err, s.lab.Down(context.Background()))
 			}
