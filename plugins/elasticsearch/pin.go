@@ -181,6 +181,10 @@ func (p *pin) wanted() []string {
 	return out
 }
 
+// vanished is how long a snapshot may be unknown after its beginning before it counts as failed: a failure to write even its
+// failure down leaves no trace.
+const vanished = 3 * time.Second
+
 // begin starts the snapshot and waits until every shard has begun: what it copies then no longer changes.
 func (p *pin) begin(ctx context.Context, run plugins.Run) error {
 	names := p.wanted()
@@ -198,7 +202,7 @@ func (p *pin) begin(ctx context.Context, run plugins.Run) error {
 	if err != nil {
 		return err
 	}
-	for {
+	for known := time.Now(); ; {
 		var st struct {
 			Snapshots []struct {
 				State string `json:"state"`
@@ -213,6 +217,11 @@ func (p *pin) begin(ctx context.Context, run plugins.Run) error {
 		}
 		if err != nil && !errors.Is(err, plugins.ErrNotFound) {
 			return err
+		}
+		if err == nil {
+			known = time.Now()
+		} else if time.Since(known) > vanished {
+			return p.gone(err)
 		}
 		if err := sleep(ctx, 30*time.Millisecond); err != nil {
 			return err
@@ -353,12 +362,12 @@ func (p *pin) finish(ctx context.Context, run plugins.Run) error {
 		}
 		if err := p.s.c.get(ctx, path, &a); err != nil {
 			if errors.Is(err, plugins.ErrNotFound) {
-				return fmt.Errorf("%w: %w", plugins.ErrPinLost, err)
+				return p.gone(err)
 			}
 			return err
 		}
 		if len(a.Snapshots) != 1 {
-			return fmt.Errorf("%s: the snapshot is gone: %w", p.s.target, plugins.ErrPinLost)
+			return p.gone(nil)
 		}
 		d := a.Snapshots[0]
 		switch {
@@ -384,6 +393,14 @@ func (p *pin) finish(ctx context.Context, run plugins.Run) error {
 		}
 		return nil
 	}
+}
+
+// gone says why a snapshot is not there any more.
+func (p *pin) gone(err error) error {
+	if free := p.repo.free(); free < 1<<20 {
+		return fmt.Errorf("%s: the snapshot could not be written, %d bytes are free in path.repo: %w: make room there", p.s.target, free, plugins.ErrSpace)
+	}
+	return errors.Join(fmt.Errorf("%s: the snapshot is gone: %w: look at the log of the elected master", p.s.target, plugins.ErrPinLost), err)
 }
 
 func (p *pin) watch(ctx context.Context, run plugins.Run, path string) error {

@@ -227,7 +227,7 @@ func (c *claim) rebuild(ctx context.Context, run plugins.Run, x *index, progress
 	if err := c.remember(ctx); err != nil {
 		return 0, err
 	}
-	if err := s.block(ctx, x.Name, json.RawMessage("true")); err != nil {
+	if err := s.stopWrites(ctx, x.Name); err != nil {
 		return 0, err
 	}
 	before, err := s.digestDocuments(ctx, run, x.Name)
@@ -299,6 +299,23 @@ func (s *session) room(ctx context.Context, x *index) error {
 	}
 	if need := x.Bytes + x.Bytes/5; len(seen) > 0 && free < need {
 		return fmt.Errorf("%s: rebuilding it needs %d bytes on the nodes and %d are free: %w: make room, or name smaller indices", s.target, need, free, plugins.ErrSpace)
+	}
+	return nil
+}
+
+// stopWrites blocks writes and waits for those under way: setting index.blocks.write alone lets a write that
+// was checked a moment before land a moment later, after the index was read.
+func (s *session) stopWrites(ctx context.Context, name string) error {
+	var a struct {
+		Acknowledged bool  `json:"acknowledged"`
+		Shards       bool  `json:"shards_acknowledged"`
+		Indices      []any `json:"indices"` // empty when the block was there before
+	}
+	if err := s.c.do(ctx, http.MethodPut, "/"+esc(name)+"/_block/write", nil, &a); err != nil {
+		return err
+	}
+	if !a.Acknowledged || !a.Shards && len(a.Indices) > 0 {
+		return fmt.Errorf("%s: not all shards of %s have confirmed the block of writes: %w: try again", s.target, name, plugins.ErrUnavailable)
 	}
 	return nil
 }

@@ -128,6 +128,7 @@ func (a *api) shape(name string) string {
 func (s *stand) reindex(t *testing.T) {
 	t.Run("everything", s.reindexAll)
 	t.Run("patterns and refusals", s.reindexSome)
+	t.Run("under writers", s.reindexWritten)
 	t.Run("killed at any point", s.reindexKilled)
 }
 
@@ -285,4 +286,63 @@ func (s *stand) reindexKilled(t *testing.T) {
 		a.nothingLeft(others)
 	}
 	t.Logf("killed %d times", died)
+}
+
+// reindexWritten: what a writer was told is stored is in the rebuilt index, whenever its writes came; while
+// the index is rebuilt they are refused.
+func (s *stand) reindexWritten(t *testing.T) {
+	a := client(t, s.on)
+	a.clear()
+	a.do("PUT", "/busy", `{"settings":{"index.number_of_shards":2,"index.number_of_replicas":0},"aliases":{"way":{}}}`)
+	var mu sync.Mutex
+	acked := map[string]bool{}
+	refused := 0
+	end := make(chan struct{})
+	var writers sync.WaitGroup
+	for w := range 3 {
+		writers.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-end:
+					return
+				default:
+				}
+				id := fmt.Sprintf("%d-%d", w, i)
+				code, _ := a.try("PUT", "/"+[]string{"busy", "way", "busy"}[w]+"/_doc/"+id, `{"n":1}`)
+				mu.Lock()
+				if code/100 == 2 {
+					acked[id] = true
+				} else {
+					refused++
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	ses := open(t, s.on).(plugins.Reindexer)
+	for range 4 {
+		time.Sleep(150 * time.Millisecond)
+		r := run(t, plugins.OpReindex)
+		r.Options = map[string]string{"index": "busy"}
+		if _, err := ses.Reindex(t.Context(), r); err != nil {
+			t.Error(err)
+		}
+	}
+	time.Sleep(100 * time.Millisecond)
+	close(end)
+	writers.Wait()
+	a.do("POST", "/busy/_refresh", nil)
+	have := map[string]bool{}
+	for _, h := range a.hits("busy") {
+		id, _, _ := strings.Cut(h, "|")
+		have[strings.Trim(id, `"`)] = true
+	}
+	for id := range acked {
+		if !have[id] {
+			t.Fatalf("document %s was acknowledged and is gone (%d were, %d are there)", id, len(acked), len(have))
+		}
+	}
+	if refused == 0 || len(acked) == 0 {
+		t.Errorf("%d writes acknowledged, %d refused: nothing was tested", len(acked), refused)
+	}
 }

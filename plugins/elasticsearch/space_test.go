@@ -1,12 +1,14 @@
 package elasticsearch_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -50,13 +52,15 @@ func (s *stand) full(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			at := filepath.Join(s.on.Members[0].Options["repo_dir"], "cso-backup")
 			must(t, os.MkdirAll(at, 0o700))
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
 			must(t, unix.Mount("none", at, "tmpfs", 0, fmt.Sprintf("size=%d", c.free)))
 			defer func() { must(t, unix.Unmount(at, unix.MNT_DETACH)) }()
-			if _, err := ses.Backup(t.Context(), run(t, plugins.OpBackup), plugintest.NewMemory()); !errors.Is(err, plugins.ErrSpace) {
+			if _, err := ses.Backup(ctx, run(t, plugins.OpBackup), plugintest.NewMemory()); !errors.Is(err, plugins.ErrSpace) {
 				t.Errorf("backup: %v, want ErrSpace", err)
 			}
 			a.do("PUT", "/heavy/_doc/late?refresh=true", `{"t":"late"}`)
-			if _, err := ses.Restore(t.Context(), run(t, plugins.OpRestore), m); !errors.Is(err, plugins.ErrSpace) {
+			if _, err := ses.Restore(ctx, run(t, plugins.OpRestore), m); !errors.Is(err, plugins.ErrSpace) {
 				t.Errorf("restore: %v, want ErrSpace", err)
 			}
 			if code, _ := a.try("GET", "/heavy/_doc/late", nil); code != 200 {

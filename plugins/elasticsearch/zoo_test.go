@@ -28,7 +28,12 @@ func (a *api) fill(seed int64) {
 	}
 	a.do("POST", "/devices/_bulk", b.String())
 	a.do("POST", "/devices/_bulk", `{"index":{"_id":"versioned","version":77,"version_type":"external"}}`+"\n"+`{"n":1e3}`+"\n"+`{"delete":{"_id":"none"}}`+"\n")
-	a.do("PUT", "/family", `{"settings":{"index.number_of_shards":2,"index.number_of_replicas":0},"mappings":{"_routing":{"required":true},"properties":{"rel":{"type":"join","relations":{"p":"c"}}}}}`)
+	family := func(rel string) string {
+		return `{"settings":{"index.number_of_shards":2,"index.number_of_replicas":0},"mappings":{"_routing":{"required":true},"properties":{"rel":` + rel + `}}}`
+	}
+	if code, _ := a.try("PUT", "/family", family(`{"type":"join","relations":{"p":"c"}}`)); code != 200 { // a server without that module
+		a.do("PUT", "/family", family(`{"type":"object","enabled":false}`))
+	}
 	for i := range 6 {
 		a.do("PUT", fmt.Sprintf("/family/_doc/p%d?routing=p%d", i, i), `{"rel":"p"}`)
 		a.do("PUT", fmt.Sprintf("/family/_doc/c%d?routing=p%d", i, i), fmt.Sprintf(`{"rel":{"name":"c","parent":"p%d"},"v":%d}`, i, r.IntN(100)))
