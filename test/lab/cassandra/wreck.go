@@ -107,7 +107,7 @@ func (e *Engine) wreckObjects(seed int64) []string {
 		fmt.Sprintf(`CREATE ROLE IF NOT EXISTS added_%d WITH LOGIN = true AND PASSWORD = 'added'`, seed),
 		fmt.Sprintf(`GRANT writers TO added_%d`, seed),
 		fmt.Sprintf(`UPDATE system_auth.roles SET salted_hash = '%s' WHERE role = 'app' IF EXISTS`, hashes[3]),
-		`ALTER ROLE ops WITH SUPERUSER = false`,
+		`ALTER ROLE "Quoted Role" WITH LOGIN = false`, // not ops: only a superuser may change one, and the product's role is none
 		`REVOKE writers FROM app`,
 		`REVOKE SELECT ON KEYSPACE cso_inventory FROM readers`,
 		`GRANT DROP ON ALL KEYSPACES TO app`,

@@ -191,9 +191,10 @@ func (f *filler) events(size string) {
 	}
 }
 
-// states close and block indices, after everything has been written.
+// states close and block indices, after everything has been written and
+// flushed: an index may write its log later than it answers.
 func (f *filler) states() {
-	f.send(http.MethodPost, "/_all/_refresh?expand_wildcards=open,hidden", nil)
+	f.send(http.MethodPost, "/_all/_flush?expand_wildcards=open,hidden", nil)
 	f.send(http.MethodPost, "/cso-closed/_close", nil)
 	f.put("/cso-blocked/_settings", `{"index.blocks.write":true}`)
 	f.put("/cso-frozen-metadata/_settings", `{"index.blocks.read_only":true}`)

@@ -193,7 +193,7 @@ func contents(ctx context.Context, m engine.Member, indices []string) ([]string,
 		if !slices.Contains(indices, p.index) {
 			continue
 		}
-		answer, err := c.do(ctx, http.MethodPost, "/"+p.path+"/_search?size=1000&preference=_local&filter_path=hits.hits._id,hits.hits.fields,hits.hits._routing,timed_out,_shards.failed", p.query)
+		answer, err := c.do(ctx, http.MethodPost, "/"+p.path+"/_search?size=500&preference=_local&filter_path=hits.hits._id,hits.hits.fields,hits.hits._routing,timed_out,_shards.failed", p.query)
 		var status *statusError
 		if errors.As(err, &status) && status.code == http.StatusNotFound {
 			continue // an alias that is gone; its definition tells
@@ -232,7 +232,8 @@ var probes = map[string]struct{ index, path, query string }{
 	"template's type": {"cso-events-1", "cso-events-1", `{"query":{"bool":{"filter":[{"term":{"site":"s7"}},{"match":{"body":"alarm"}},{"range":{"n":{"lt":300}}}]}}}`},
 }
 
-// documents reads a whole index: one line for each document.
+// documents reads a whole index: one line for each document. Pages are small,
+// because index.max_result_window may be.
 func documents(ctx context.Context, c *client, index string) ([]string, error) {
 	var page struct {
 		ID     string `json:"_scroll_id"`
@@ -252,7 +253,7 @@ func documents(ctx context.Context, c *client, index string) ([]string, error) {
 		}
 	}
 	answer, err := c.do(ctx, http.MethodPost, "/"+url.PathEscape(index)+"/_search?scroll=2m&preference=_local",
-		`{"size":2000,"sort":["_doc"],"version":true,"seq_no_primary_term":true,"track_total_hits":true}`)
+		`{"size":500,"sort":["_doc"],"version":true,"seq_no_primary_term":true,"track_total_hits":true}`)
 	var lines []string
 	for {
 		if err != nil {
