@@ -166,11 +166,15 @@ func (p *process) standing() bool {
 
 func (p *process) thaw() { _ = unix.Kill(p.pid, unix.SIGCONT) } // it may have been killed meanwhile
 
-// withoutLedger leaves the ledger's own lines out of a fingerprint: the writer changes them during a backup.
+// transient begins a line about settings that Elasticsearch forgets, by design, when its last server dies.
+const transient = "setting\t\"transient\"\t"
+
+// withoutLedger leaves the ledger's own lines out of a fingerprint: the writer
+// changes them during a backup; and what a killed server forgets by design.
 func (p print) withoutLedger() string {
 	var out strings.Builder
 	for l := range strings.Lines(p.text) {
-		if !strings.Contains(l, engine.LedgerName) && !strings.HasPrefix(l, "fingerprint ") && !strings.HasPrefix(l, "ephemeral\t") {
+		if !strings.Contains(l, engine.LedgerName) && !strings.HasPrefix(l, "fingerprint ") && !strings.HasPrefix(l, "ephemeral\t") && !strings.HasPrefix(l, transient) {
 			out.WriteString(l)
 		}
 	}
@@ -248,7 +252,7 @@ func notAs(want, got string) string {
 					continue
 				}
 			}
-			if !strings.HasPrefix(l, "fingerprint ") && !strings.HasPrefix(l, "ephemeral\t") {
+			if !strings.HasPrefix(l, "fingerprint ") && !strings.HasPrefix(l, "ephemeral\t") && !strings.HasPrefix(l, transient) {
 				out.WriteString(l)
 			}
 		}
