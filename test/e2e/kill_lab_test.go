@@ -18,19 +18,19 @@ import (
 	"github.com/csobackup/cso_backupnrestore/test/lab/engine"
 )
 
-// The labs of the kill matrix: databases (ArangoDB is simulated) and secrets on a second VM, whose
-// worker only transfers; the first VM's worker is the control worker and
-// protects the certificates. In trio the clusters have three members. wide and
-// rings have the servers that take long to start, one and three of each.
+// The labs of the kill matrix: databases (ArangoDB is simulated) and secrets on
+// a second VM, whose worker only transfers; the first VM's worker is the control
+// worker and protects the certificates. In trio the clusters have three members.
+// wide and rings have the servers that take long to start, one and three of each.
 var (
 	two = &shared{components: []string{"mariadb", "etcd", "zookeeper", "arangodb", "secrets", "certificates"},
 		remote: []string{"mariadb", "etcd", "zookeeper", "arangodb", "secrets"}, prepare: prepareKill}
 	trio = &shared{components: []string{"etcd", "zookeeper", "secrets", "certificates"},
 		remote: []string{"etcd", "zookeeper", "secrets"}, members: 3, prepare: prepareKill}
-	wide = &shared{components: []string{"cassandra", "etcd", "secrets", "certificates"},
-		remote: []string{"cassandra", "etcd", "secrets"}, prepare: prepareKill, slow: true}
-	rings = &shared{components: []string{"cassandra", "etcd", "secrets", "certificates"},
-		remote: []string{"cassandra", "etcd", "secrets"}, members: 3, prepare: prepareKill, slow: true}
+	wide = &shared{components: []string{"cassandra", "elasticsearch", "etcd", "secrets", "certificates"},
+		remote: []string{"cassandra", "elasticsearch", "etcd", "secrets"}, prepare: prepareKill, slow: true}
+	rings = &shared{components: []string{"cassandra", "elasticsearch", "etcd", "secrets", "certificates"},
+		remote: []string{"cassandra", "elasticsearch", "etcd", "secrets"}, members: 3, prepare: prepareKill, slow: true}
 )
 
 // size is the number of servers of a component; 0 when it has no process.
@@ -39,7 +39,7 @@ func (s *shared) size(component string) int {
 	case component == "secrets" || component == "certificates":
 		return 0
 	case component == "mariadb" || component == "arangodb":
-		return 1 // the lab makes no cluster of them
+		return 1 // the lab makes no clusters of these
 	}
 	return max(1, s.members)
 }
@@ -166,11 +166,15 @@ func (p *process) standing() bool {
 
 func (p *process) thaw() { _ = unix.Kill(p.pid, unix.SIGCONT) } // it may have been killed meanwhile
 
-// withoutLedger leaves the ledger's own lines out of a fingerprint: the writer changes them during a backup.
+// transient begins a line about settings that Elasticsearch forgets, by design, when its last server dies.
+const transient = "setting\t\"transient\"\t"
+
+// withoutLedger leaves the ledger's own lines out of a fingerprint: the writer
+// changes them during a backup; and what a killed server forgets by design.
 func (p print) withoutLedger() string {
 	var out strings.Builder
 	for l := range strings.Lines(p.text) {
-		if !strings.Contains(l, engine.LedgerName) && !strings.HasPrefix(l, "fingerprint ") && !strings.HasPrefix(l, "ephemeral\t") {
+		if !strings.Contains(l, engine.LedgerName) && !strings.HasPrefix(l, "fingerprint ") && !strings.HasPrefix(l, "ephemeral\t") && !strings.HasPrefix(l, transient) {
 			out.WriteString(l)
 		}
 	}
@@ -248,7 +252,7 @@ func notAs(want, got string) string {
 					continue
 				}
 			}
-			if !strings.HasPrefix(l, "fingerprint ") && !strings.HasPrefix(l, "ephemeral\t") {
+			if !strings.HasPrefix(l, "fingerprint ") && !strings.HasPrefix(l, "ephemeral\t") && !strings.HasPrefix(l, transient) {
 				out.WriteString(l)
 			}
 		}
