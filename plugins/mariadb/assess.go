@@ -266,7 +266,7 @@ func (s *session) Plan(ctx context.Context, run plugins.Run, r plugins.ArtifactR
 	for _, o := range a.extra {
 		p.Remove = append(p.Remove, o.artifact())
 	}
-	p.Space = a.space(run)
+	p.Space = s.space(a, run)
 	if p.Free, err = s.free(); err != nil {
 		p.Warnings = append(p.Warnings, err.Error())
 	}
@@ -332,11 +332,11 @@ func (a *assessment) writes(o *object) int64 {
 }
 
 // space estimates the bytes a restore needs beside the live data.
-func (a *assessment) space(run plugins.Run) int64 {
+func (s *session) space(a *assessment, run plugins.Run) int64 {
 	var n, largest int64
 	for _, o := range a.load {
 		b := a.writes(o) * 3 / 2
-		if t := a.live.tables[o.artifact()]; t != nil && (!a.deltaFits(o) || a.writes(o) > deltaMax(a.artifacts[o.artifact()])) {
+		if t := a.live.tables[o.artifact()]; t != nil && (!a.deltaFits(o) || a.writes(o) > s.deltaMax(a.artifacts[o.artifact()])) {
 			b = max(b, t.bytes)
 		}
 		b += 256 << 10

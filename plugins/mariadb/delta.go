@@ -44,7 +44,13 @@ func (a *assessment) deltaFits(o *object) bool {
 	return len(p.key) > 0 && p.keyColumns() != nil
 }
 
-func deltaMax(info plugins.ArtifactInfo) int64 { return min(deltaLimit, info.Bytes/deltaShare) }
+func (s *session) deltaMax(info plugins.ArtifactInfo) int64 {
+	limit := int64(deltaLimit)
+	if s.wsrep {
+		limit = loadChunk // the other nodes of a cluster stand still while they apply a transaction
+	}
+	return min(limit, info.Bytes/deltaShare)
+}
 
 // delta is the change of one table.
 type delta struct {
@@ -70,7 +76,7 @@ func (d *delta) prepare(ctx context.Context) error {
 	x, o := d.l.x, d.l.o
 	t := x.a.live.tables[o.artifact()]
 	diff := x.a.diffs[o.artifact()]
-	d.live, d.plan, d.max = qq(o.Schema, o.Name), t.plan(false), deltaMax(d.l.info)
+	d.live, d.plan, d.max = qq(o.Schema, o.Name), t.plan(false), x.s.deltaMax(d.l.info)
 	d.l.table = t
 	i, _ := slices.BinarySearch(x.schemas, o.Schema)
 	for _, s := range []struct {

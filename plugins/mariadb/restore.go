@@ -54,8 +54,8 @@ func (s *session) Restore(ctx context.Context, run plugins.Run, r plugins.Artifa
 	} else if len(why) > 0 {
 		return rep, fmt.Errorf("%w: %s", plugins.ErrConfig, strings.Join(why, "; "))
 	}
-	if free, _ := s.free(); free > 0 && a.space(run) > free {
-		return rep, fmt.Errorf("%w: %s", plugins.ErrSpace, spaceText(a.space(run), free))
+	if free, _ := s.free(); free > 0 && s.space(a, run) > free {
+		return rep, fmt.Errorf("%w: %s", plugins.ErrSpace, spaceText(s.space(a, run), free))
 	}
 	x := &restorer{s: s, run: run, r: r, a: a}
 	if x.w, err = s.claim(ctx, run); err != nil {

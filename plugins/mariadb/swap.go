@@ -88,6 +88,13 @@ func (x *restorer) publish(ctx context.Context) error {
 // change changes single rows. A table that is not as expected is loaded as a
 // whole after all.
 func (x *restorer) change(ctx context.Context, conn *sql.Conn) error {
+	if len(x.deltas) == 0 {
+		return nil
+	}
+	// Unlike a shadow, this table may have rows that are not the backup's.
+	if _, err := conn.ExecContext(ctx, "SET SESSION unique_checks=1"); err != nil {
+		return err
+	}
 	for _, d := range x.deltas {
 		fits, err := d.apply(ctx, conn)
 		if err != nil {
