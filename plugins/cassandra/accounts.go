@@ -245,11 +245,14 @@ func (s *session) roleStep(name string, want, live accounts) ([]step, error) {
 	}
 	is, exists := live.role(name)
 	verb := "ALTER"
-	with := []string{fmt.Sprintf("LOGIN = %t", w.Login)}
+	var with []string
 	if !exists {
 		verb = "CREATE"
 	}
-	super := is.Super || w.Super
+	if !exists || is.Login != w.Login { // a role may change its own password, and nothing else
+		with = append(with, fmt.Sprintf("LOGIN = %t", w.Login))
+	}
+	super := is.Super || w.Super || name == s.cfg.user && is.Login != w.Login
 	if is.Super != w.Super {
 		with = append(with, fmt.Sprintf("SUPERUSER = %t", w.Super))
 	}
@@ -261,6 +264,9 @@ func (s *session) roleStep(name string, want, live accounts) ([]step, error) {
 			text := "INSERT INTO system_auth.roles (role, salted_hash) VALUES (" + literal(name) + ", " + literal(w.Hash) + ")"
 			after = append(after, step{what: "password of " + name, super: true, text: text})
 		}
+	}
+	if len(with) == 0 {
+		return after, nil
 	}
 	out := []step{{what: strings.ToLower(verb) + " role " + name, text: verb + " ROLE " + quote(name) + " WITH " + strings.Join(with, " AND "), super: super}}
 	return append(out, after...), nil

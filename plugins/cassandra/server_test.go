@@ -72,11 +72,25 @@ func start(members int, components ...string) (*bench, error) {
 	return &bench{lab: l}, nil
 }
 
-// on waits for servers.
+// on waits for servers, and frees them from the claim of the test before: each has epochs of its own.
 func on(t testing.TB, servers func() (*bench, error)) *bench {
 	t.Helper()
 	b, err := servers()
 	must(t, err)
+	for _, instance := range []string{"central", "east"} {
+		ms, err := b.lab.Members("cassandra", instance)
+		if err != nil || len(ms) == 0 {
+			continue
+		}
+		c, err := labcassandra.Client(context.Background(), ms[0])
+		must(t, err)
+		var n int
+		must(t, c.Query("SELECT count(*) FROM system_schema.tables WHERE keyspace_name = ?", ownKeyspace).Scan(&n))
+		if n > 0 {
+			must(t, c.Query("TRUNCATE "+ownKeyspace+".claim").Exec())
+		}
+		c.Close()
+	}
 	return b
 }
 
