@@ -16,7 +16,7 @@ import (
 	"github.com/csobackup/cso_backupnrestore/plugins"
 )
 
-// unknownTries is how often a failure of unknown kind is tried again.
+// unknownTries is how often a failure of unknown kind, or of the disk, is tried.
 const unknownTries = 3
 
 // PinLost is the error type by which the workflow knows that all units must be pinned again.
@@ -66,10 +66,12 @@ func told(ctx context.Context, err error) error {
 		return temporal.NewCanceledError()
 	}
 	p := *problem.As(err)
-	final := p.Code != problem.Failed || activity.GetInfo(ctx).Attempt >= unknownTries
+	tired := activity.GetInfo(ctx).Attempt >= unknownTries
+	final := p.Code != problem.Failed || tired
 	for _, v := range verdicts {
 		if errors.Is(err, v.err) {
-			p.Code, final = v.code, v.final
+			// A disk that is full stays so: an operator who waits for minutes learns nothing more.
+			p.Code, final = v.code, v.final || (v.code == problem.Failed && tired)
 			if p.Hint == "" {
 				p.Hint = v.hint
 			}

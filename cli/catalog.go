@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -82,7 +83,17 @@ func (a *app) find(option, sel string) (catalog.Entry, error) {
 	}
 	defer s.Close()
 	e, err := catalog.Resolve(s, sel)
-	return e, storeError(err)
+	if err != nil || strings.Contains(sel, e.Ref.Timestamp) {
+		return e, storeError(err)
+	}
+	// Who names a backup without its time means the newest one; if that cannot be used it must be said.
+	same, err := catalog.List(s, catalog.Filter{Name: e.Ref.Name})
+	for _, x := range same {
+		if x.Ref.Timestamp > e.Ref.Timestamp && (x.Status == catalog.Damaged || x.Status == catalog.Unreadable) {
+			a.note("the newer %s is %s and passed over: this is %s", x.Ref, x.Status, e.Ref)
+		}
+	}
+	return e, err
 }
 
 // resolve is find for those who need the name only.

@@ -26,8 +26,10 @@ type Process struct {
 // errInterrupted is why a context ended after Ctrl-C.
 var errInterrupted = errors.New("interrupted")
 
-// letGo is how long an interrupted command has for ending by itself.
-const letGo = 10 * time.Second
+const (
+	letGo = 10 * time.Second       // an interrupted command has this long for ending by itself
+	echo  = 500 * time.Millisecond // a signal that follows so soon is the same one
+)
 
 // Main runs the command of this process and returns its exit status. The
 // first Ctrl-C lets go of a running operation, the second ends the process at once.
@@ -45,14 +47,28 @@ func Main() int {
 		select {
 		case <-sig:
 			cancel(errInterrupted)
-			signal.Stop(sig)
-			time.Sleep(letGo) // a call that knows no context, like one into a dead file system, may never return
-			fmt.Fprintln(os.Stderr, "interrupted")
-			os.Exit(problem.Detached.Exit())
+			impatient(sig)
 		case <-ctx.Done():
 		}
 	}()
 	return Run(ctx, Process{Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv})
+}
+
+// impatient ends the process of an interrupted command that does not end by
+// itself: a call into a dead file system knows no context. Some senders give
+// each signal twice, to the process and to its group.
+func impatient(again <-chan os.Signal) {
+	first, late := time.Now(), time.After(letGo)
+	for waiting := true; waiting; {
+		select {
+		case <-again:
+			waiting = time.Since(first) < echo
+		case <-late:
+			waiting = false
+		}
+	}
+	fmt.Fprintln(os.Stderr, "interrupted")
+	os.Exit(problem.Detached.Exit())
 }
 
 // Run runs one command and returns its exit status.

@@ -57,7 +57,11 @@ func (r VerifyReport) Err() error {
 		return nil
 	}
 	d := r.Damage[0]
-	return fmt.Errorf("backup %s: %w in %d places, first in unit %s: %s", r.Ref, plugins.ErrCorrupt, len(r.Damage), d.Unit, d.Reason)
+	where := "in unit"
+	if n := len(r.Damage); n > 1 {
+		where = fmt.Sprintf("in %d places, first in unit", n)
+	}
+	return fmt.Errorf("backup %s: %w %s %s: %s", r.Ref, plugins.ErrCorrupt, where, d.Unit, d.Reason)
 }
 
 // Verify reads a backup and reports what is damaged; the result is recorded

@@ -173,13 +173,16 @@ func (b *bench) files(dir string, chosen func(string) bool) []byte {
 func (b *bench) noCoreFiles() {
 	b.t.Helper()
 	mine := []byte("CSO_BACKUP_STATE=" + b.path("state") + "\x00")
+	told := []byte("\x00" + b.path("state") + "\x00") // as an argument
 	seen := map[string]bool{}
 	list, err := filepath.Glob("/proc/[0-9]*/environ")
 	b.check(err)
 	for _, p := range list {
 		environ, err := os.ReadFile(p)
+		argv, aerr := os.ReadFile(filepath.Join(filepath.Dir(p), "cmdline"))
 		exe, eerr := os.Readlink(filepath.Join(filepath.Dir(p), "exe"))
-		if name := filepath.Base(exe); err == nil && eerr == nil && strings.HasPrefix(name, "cso-") && bytes.Contains(environ, mine) {
+		ours := bytes.Contains(environ, mine) || bytes.Contains(argv, told)
+		if name := filepath.Base(exe); err == nil && aerr == nil && eerr == nil && strings.HasPrefix(name, "cso-") && ours {
 			limits, err := os.ReadFile(filepath.Join(filepath.Dir(p), "limits"))
 			b.check(err)
 			seen[name] = true
@@ -202,7 +205,7 @@ func (b *bench) crash(name string) {
 	b.t.Helper()
 	p := b.process(name)
 	b.check(unix.Kill(p.pid, unix.SIGABRT))
-	b.eventually(10*time.Second, name+" has crashed", func() bool { return unix.Kill(p.pid, 0) != nil })
+	b.eventually(10*time.Second, name+" has crashed", func() bool { pid, err := b.Pid(name); return err == nil && pid == 0 })
 	b.check(b.StartMember(b.t.Context(), name))
 	log, err := os.ReadFile(b.path("log", name+".log"))
 	b.check(err)
