@@ -147,7 +147,7 @@ func (s *session) Plan(ctx context.Context, run plugins.Run, r plugins.ArtifactR
 	if d.empty() {
 		return p, nil
 	}
-	for _, err := range []error{s.compatible(c), s.membersThere(ctx, c, live, d)} {
+	for _, err := range []error{s.compatible(c), s.membersThere(ctx, c, live, d), s.streamsAllowed(ctx, c, d)} {
 		if err != nil {
 			p.Refusals = append(p.Refusals, err.Error())
 		}

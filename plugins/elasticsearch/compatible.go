@@ -73,3 +73,29 @@ func (s *session) membersThere(ctx context.Context, b *content, live *state, d *
 	slices.Sort(lone)
 	return fmt.Errorf("%s: %d of %d members are there, and these indices have no replica: %s: %w: bring the missing member back first", s.target, h.Nodes, len(s.target.Members), some(lone), plugins.ErrUnavailable)
 }
+
+// streamsAllowed refuses data streams to a user of OpenSearch's security plugin, who may restore indices only: the plugin looks
+// for the stream's name among the snapshot's indices (measured on 2.19.4). An administrator's certificate may.
+func (s *session) streamsAllowed(ctx context.Context, b *content, d *delta) error {
+	var names []string
+	for _, u := range d.restore() {
+		if _, ok := b.streams[u]; ok {
+			names = append(names, u)
+		}
+	}
+	if len(names) == 0 || b.mode != modeSnapshot {
+		return nil
+	}
+	var who struct {
+		User      string `json:"user_name"`
+		Principal string `json:"principal"`
+	}
+	err := s.c.get(ctx, "/_plugins/_security/authinfo", &who)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil || who.User == "" || who.Principal != "" {
+		return nil // no such plugin, or a certificate
+	}
+	return fmt.Errorf("%s: the security plugin lets user %s restore no data streams (%s): %w: give client_cert_file and client_key_file of an administrator in the estate file", s.target, who.User, some(names), plugins.ErrAuth)
+}

@@ -308,7 +308,18 @@ func (s *stand) secured(t *testing.T) {
 	a.fill(77)
 	m, _ := backup(t, ses)
 	want := a.fingerprint()
-	a.wreck(77)
+	if a.streams() {
+		a.do("DELETE", "/_data_stream/logs-app", nil)
+		before := a.fingerprint()
+		if _, err := ses.Restore(t.Context(), run(t, plugins.OpRestore), m); !errors.Is(err, plugins.ErrAuth) || !strings.Contains(err.Error(), "logs-app") {
+			t.Errorf("a data stream restored by a user: %v, want ErrAuth", err)
+		}
+		same(t, before, a.fingerprint())
+		restore(t, open(t, s.on), m) // by the certificate
+		same(t, want, a.fingerprint())
+	}
+	a.do("PUT", "/devices/_doc/late?refresh=true", `{"n":1}`)
+	a.do("DELETE", "/family", nil)
 	restore(t, ses, m)
 	same(t, want, a.fingerprint())
 	r := run(t, plugins.OpReindex)

@@ -55,7 +55,7 @@ func (c *claim) restore(ctx context.Context, run plugins.Run, r plugins.Artifact
 	rep.Unchanged = len(d.same)
 	rep.Consistency = "as the backup"
 	if !d.empty() {
-		for _, err := range []error{s.compatible(b), s.membersThere(ctx, b, live, d)} {
+		for _, err := range []error{s.compatible(b), s.membersThere(ctx, b, live, d), s.streamsAllowed(ctx, b, d)} {
 			if err != nil {
 				return err
 			}
@@ -278,8 +278,11 @@ func (c *claim) fromSnapshot(ctx context.Context, run plugins.Run, repo *reposit
 		if err == nil {
 			break
 		}
-		if isFault(err, http.StatusNotFound, "") {
+		if isFault(err, http.StatusNotFound, "repository_missing_exception") {
 			return errors.Join(c.fenced(), err)
+		}
+		if isFault(err, http.StatusNotFound, "") {
+			return errors.Join(c.check(ctx), err)
 		}
 		if !strings.Contains(err.Error(), "same name already exists") || try == conflicts {
 			return err
