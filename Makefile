@@ -6,12 +6,12 @@ TOOLS := $(CACHE)/tools
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/csobackup/cso_backupnrestore/internal/buildinfo.version=$(VERSION)
 # Debian packages: real servers for the lab, and what docs/format.md uses to recover by hand.
-PACKAGES := mariadb-server etcd-server etcd-client zookeeper age zstd python3
-PROGRAMS := mariadbd etcd etcdctl age zstd python3
+PACKAGES := mariadb-server etcd-server etcd-client zookeeper maven openjdk-17-jdk-headless age zstd python3
+PROGRAMS := mariadbd etcd etcdctl mvn javac age zstd python3
 DIR ?= /tmp/cso-lab
 
 .DEFAULT_GOAL := help
-.PHONY: help build temporald demo test test-go test-arangosim test-boundaries test-kill test-arangodb test-temporald lint lab-up lab-down bench fuzz record-history deps clean
+.PHONY: help build temporald demo test test-go test-versions test-arangosim test-boundaries test-kill test-arangodb test-temporald lint lab-up lab-down bench bench-peers fuzz record-history deps clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -44,6 +44,19 @@ test-go:
 	@go test -timeout 30m $$(go list ./... | grep -v /test/e2e)
 	@echo "end to end, on its own: its deaths must hit the phase they are meant for"
 	@CSO_LAB_BIN=$(BIN) go test -timeout 20m ./test/e2e
+
+CASSANDRA_VERSIONS     := 5.0.9 4.1.10 4.0.19
+ELASTICSEARCH_VERSIONS := 7.10.2 7.17.29 8.19.21 2.19.1 2.19.4
+
+test-versions: deps ## tests of Cassandra, Elasticsearch and OpenSearch (2.x) on every version that the lab has (long)
+	@failed=; \
+	for v in $(CASSANDRA_VERSIONS); do echo "Cassandra $$v"; \
+	  CSO_CASSANDRA_VERSION=$$v go test -count=1 -timeout 2h ./plugins/cassandra || failed="$$failed cassandra-$$v"; done; \
+	for v in $(ELASTICSEARCH_VERSIONS); do echo "Elasticsearch or OpenSearch $$v"; \
+	  CSO_TEST_VERSIONS=$$v go test -count=1 -timeout 2h ./plugins/elasticsearch || failed="$$failed elasticsearch-$$v"; done; \
+	echo "fill, wreck and fingerprint of the lab"; \
+	go test -count=1 -timeout 1h -tags versions -run 'TestVersions$$' ./test/lab || failed="$$failed lab"; \
+	[ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
 
 test-boundaries: deps ## conformance suites with a kill at every artifact boundary and 200 inside artifacts (long)
 	@PLUGINTEST_KILLS=200 go test -count=1 -timeout 3h -run 'TestConformance$$' ./plugins/...
@@ -84,10 +97,18 @@ lab-up: deps build ## start real servers, cso-temporald and a worker in DIR (def
 lab-down: ## stop what lab-up started in DIR
 	@go run ./test/lab/cmd/lab down --dir $(DIR)
 
-bench: deps build ## measure beside the native tools and write docs/benchmarks.md (long; ONLY=etcd: one chapter)
+PEERS := $(CACHE)/peers
+
+bench: deps build bench-peers ## measure beside the native tools and write docs/benchmarks.md (long; ONLY=etcd: one chapter)
+	@CSO_LAB_BIN=$(BIN) PATH="$(PEERS)/bin:$(PEERS)/node_modules/.bin:$$PATH" go run ./test/bench $(if $(ONLY),-only $(ONLY))
+
+bench-peers: # what cannot be had is left out of the tables, which say so
 	@command -v restic >/dev/null && command -v mydumper >/dev/null || { echo "installing restic and mydumper, the peers"; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends restic mydumper >/dev/null; }
-	@CSO_LAB_BIN=$(BIN) go run ./test/bench $(if $(ONLY),-only $(ONLY))
+	@[ -x $(PEERS)/bin/medusa ] || { echo "installing Medusa from PyPI, a peer"; \
+	  python3 -m venv $(PEERS) && $(PEERS)/bin/pip install -q cassandra-medusa; } || echo "Medusa cannot be installed"
+	@[ -x $(PEERS)/node_modules/.bin/elasticdump ] || { echo "installing elasticdump from npm, a peer"; \
+	  mkdir -p $(PEERS) && npm install --silent --no-fund --no-audit --prefix $(PEERS) elasticdump; } || echo "elasticdump cannot be installed"
 
 fuzz: ## run every fuzz target for FUZZTIME (default 1m each)
 	@for f in $$(grep -rlE '^func Fuzz' --include='*_test.go' .); do d=$$(dirname $$f); \

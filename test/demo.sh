@@ -45,6 +45,7 @@ trap 'exit 130' INT TERM
 go build -o "$tools/lab" ./test/lab/cmd/lab
 
 say "Start real servers, cso-temporald and a worker"
+echo "Cassandra and Elasticsearch are fetched with Maven the first time (about 100 MB, a minute) and kept in ${CSO_LAB_CACHE:-~/.cache/cso-lab}."
 run lab up --dir "$dir" ${ONLY:+--only "$ONLY"}
 eval "$(lab env --dir "$dir")"
 [ -z "${LAB_ARANGODB_1_URL:-}" ] || printf '%sArangoDB is SIMULATED: no server can be had from a package registry%s\n' "$dim" "$off"

@@ -26,6 +26,8 @@ var chapters = []struct {
 	{"mariadb", mariadbChapter},
 	{"etcd", etcdChapter},
 	{"zookeeper", zookeeperChapter},
+	{"cassandra", cassandraChapter},
+	{"elasticsearch", elasticsearchChapter},
 	{"pipeline", pipelineChapter},
 	{"fixed", fixedChapter},
 	{"tables", tablesChapter},

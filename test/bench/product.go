@@ -23,7 +23,12 @@ type estate struct {
 
 // start brings up a lab with these components, and the product.
 func (b *bench) start(ctx context.Context, name string, components ...string) (*estate, error) {
-	l, err := lab.Start(ctx, lab.Options{Dir: filepath.Join(b.dir, name), Components: components, Out: os.Stderr})
+	return b.startAs(ctx, name, nil, components...)
+}
+
+// startAs is start with chosen versions by component.
+func (b *bench) startAs(ctx context.Context, name string, versions map[string]string, components ...string) (*estate, error) {
+	l, err := lab.Start(ctx, lab.Options{Dir: filepath.Join(b.dir, name), Components: components, Versions: versions, Out: os.Stderr})
 	if err != nil {
 		return nil, err
 	}

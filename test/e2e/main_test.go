@@ -21,7 +21,7 @@ var bin string
 
 // The labs of this package, each started by the first test that needs it.
 var (
-	whole = &shared{components: append(lab.DefaultComponents(), "etcd@east")}
+	whole = &shared{components: append(lab.QuickComponents(), "etcd@east")}
 	small = &shared{components: []string{"etcd", "secrets", "certificates"}}
 )
 

@@ -37,5 +37,11 @@ func engines(versions map[string]string) map[string]entry {
 
 // DefaultComponents are what a lab gets when none are named, in start order.
 func DefaultComponents() []string {
+	return []string{"mariadb", "etcd", "zookeeper", "cassandra", "elasticsearch", "arangodb", "secrets", "certificates"}
+}
+
+// QuickComponents are those of the default whose servers are there within two
+// seconds; Cassandra and Elasticsearch take ten and more.
+func QuickComponents() []string {
 	return []string{"mariadb", "etcd", "zookeeper", "arangodb", "secrets", "certificates"}
 }

@@ -381,6 +381,10 @@ func accountLines(ctx context.Context, c *gocql.Session) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	roles, err := column(ctx, c, "SELECT role FROM system_auth.roles")
+	if err != nil {
+		return nil, err
+	}
 	var lines []string
 	for _, t := range []string{"roles", "role_members", "role_permissions", "network_permissions", "cidr_permissions", "cidr_groups", "identity_to_role"} {
 		if !slices.Contains(tables, t) {
@@ -397,6 +401,10 @@ func accountLines(ctx context.Context, c *gocql.Session) ([]string, error) {
 			}
 			role := string(fields["role"])
 			if role == strconv.Quote(Admin) || role == strconv.Quote(Backup) || string(fields["member"]) == strconv.Quote(Backup) {
+				continue
+			}
+			// DROP ROLE leaves memberships of the dropped role behind; no statement shows them, and nothing grants by them.
+			if member, ok := fields["member"]; ok && !slices.ContainsFunc(roles, func(r string) bool { return strconv.Quote(r) == string(member) }) {
 				continue
 			}
 			object := role

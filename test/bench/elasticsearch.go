@@ -1,0 +1,213 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os/exec"
+	"strconv"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/csobackup/cso_backupnrestore/workflows"
+)
+
+// elasticsearchChapter is one node of 7.10.2 with the default compiler and collector.
+func elasticsearchChapter(ctx context.Context, b *bench) error {
+	e, err := b.startAs(ctx, "elasticsearch", map[string]string{"elasticsearch": "+bench"}, "elasticsearch", "secrets")
+	if err != nil {
+		return err
+	}
+	defer e.stop()
+	docs := 1_200_000 // of 0.9 KB
+	if b.small {
+		docs = 20_000
+	}
+	url := e.value("LAB_ELASTICSEARCH_1_URL")
+	if err := elasticsearchFill(ctx, url, docs); err != nil {
+		return err
+	}
+	watched, err := e.pids("elasticsearch-1")
+	if err != nil {
+		return err
+	}
+	_, options, err := e.Target("elasticsearch-1")
+	if err != nil {
+		return err
+	}
+	env := []string{"URL=" + url, "REPO=" + options["repo_dir"]}
+	disk, err := b.sh(ctx, env, `curl -sf "$URL/_cat/indices/bench?h=store.size"`)
+	if err != nil {
+		return err
+	}
+	b.page.say("## Elasticsearch 7.10\n\n%s\nOne node; an index of %d documents of 0.9 KB in 2 shards, %s on disk.\n\n### Backup\n", stamp(), docs, disk)
+	var last workflows.Result
+	all := []contender{e.backup(ctx, "B", &last),
+		b.snapshot(ctx, env, "snapshot, throttled as by default", `{}`),
+		b.snapshot(ctx, env, "snapshot, not throttled", `{"max_snapshot_bytes_per_sec":"0"}`)}
+	if dump, err := exec.LookPath("elasticdump"); err == nil {
+		env := append(env, "DUMP="+dump)
+		all = append(all, contender{name: "`elasticdump`, documents only", run: func() (string, error) {
+			return b.sh(ctx, env, `rm -f $OUT/dump.json; $DUMP --input=$URL/bench --output=$OUT/dump.json --type=data --limit=10000 --quiet >/dev/null; sync $OUT/dump.json
+				wc -l <$OUT/dump.json | sed 's/$/ documents, without versions/'`)
+		}})
+	} else {
+		b.page.say("elasticdump is not in PATH (`npm install -g elasticdump`): not measured.\n")
+	}
+	f, err := b.race(ctx, watched, all...)
+	if err != nil {
+		return err
+	}
+	b.report(f, all...)
+	b.page.say("\nA snapshot is a copy inside the repository, neither hashed nor encrypted. Speed of the whole backup: %.1f × the throttled snapshot's, %.2f × the other's time.\n",
+		f[all[1].name].wall.Seconds()/f[all[0].name].wall.Seconds(), f[all[0].name].wall.Seconds()/f[all[2].name].wall.Seconds())
+	if err := e.elasticsearchBack(ctx, env, watched, docs); err != nil {
+		return err
+	}
+	return e.elasticsearchReindex(ctx, env, watched, docs)
+}
+
+// snapshot is the server's own, into a repository of its own; the snapshot before it is not there any more.
+func (b *bench) snapshot(ctx context.Context, env []string, name, throttle string) contender {
+	env = append(env, "THROTTLE="+throttle)
+	return contender{name: name, prepare: func() error {
+		_, err := b.sh(ctx, env, `curl -s -XDELETE "$URL/_snapshot/peer" >/dev/null; rm -rf $REPO/peer
+			curl -sf -XPUT -H 'Content-Type: application/json' "$URL/_snapshot/peer" -d "$(python3 -c 'import json,os; s=json.loads(os.environ["THROTTLE"]); s.update(location=os.environ["REPO"]+"/peer"); print(json.dumps({"type":"fs","settings":s}))')"`)
+		return err
+	}, run: func() (string, error) {
+		return b.sh(ctx, env, `curl -sf -XPUT "$URL/_snapshot/peer/s?wait_for_completion=true" | grep -q '"state":"SUCCESS"'; sync -f $REPO/peer; du -sh $REPO/peer | cut -f1`)
+	}}
+}
+
+// elasticsearchBack: the second backup, and restores beside the server's own, of the snapshot that was taken last.
+func (e *estate) elasticsearchBack(ctx context.Context, env []string, watched []int, docs int) error {
+	b := e.b
+	var res workflows.Result
+	err := b.list(ctx, "Nothing has changed", watched,
+		contender{name: "second backup", run: func() (string, error) {
+			err := e.cso(ctx, &res, "-b", "backup", "-s", "B")
+			return fmt.Sprintf("%s read, %s new", size(res.Bytes), size(res.New)), err
+		}},
+		contender{name: "restore: every document is read and compared, that is all", run: func() (string, error) {
+			err := e.cso(ctx, &res, "-b", "restore", "-s", "B", "-t", "elasticsearch")
+			if err != nil {
+				return "", err
+			}
+			u := res.Units[0]
+			return fmt.Sprintf("restore alone %s, %.0f documents/s", u.Took.Round(10*time.Millisecond), float64(docs)/u.Took.Seconds()), nil
+		}})
+	if err != nil {
+		return err
+	}
+	gone := func() error { _, err := b.sh(ctx, env, `curl -sf -XDELETE "$URL/bench"`); return err }
+	native := func(name, throttle string) contender {
+		env := append(env, "THROTTLE="+throttle)
+		return contender{name: name, prepare: func() error {
+			_, err := b.sh(ctx, env, `curl -sf -XPUT -H 'Content-Type: application/json' "$URL/_cluster/settings" -d "{\"transient\":{\"indices.recovery.max_bytes_per_sec\":$THROTTLE}}"
+				curl -sf -XDELETE "$URL/bench"`)
+			return err
+		}, run: func() (string, error) {
+			return b.sh(ctx, env, `curl -sf -XPOST "$URL/_snapshot/peer/s/_restore?wait_for_completion=true" | grep -q '"failed":0'
+				curl -sf -XPUT -H 'Content-Type: application/json' "$URL/_cluster/settings" -d '{"transient":{"indices.recovery.max_bytes_per_sec":null}}' >/dev/null
+				curl -sf "$URL/bench/_count?filter_path=count"`)
+		}}
+	}
+	all := []contender{
+		{name: "cso_backupnrestore -b restore, the index is gone", prepare: gone, run: func() (string, error) {
+			err := e.cso(ctx, &res, "-b", "restore", "-s", "B", "-t", "elasticsearch")
+			return fmt.Sprintf("restore alone %s, digest %s", res.Units[0].Took.Round(10*time.Millisecond), res.Units[0].Digest), err
+		}},
+		native("`_restore`, throttled as by default", "null"),
+		native("`_restore`, not throttled", `"-1"`),
+	}
+	f, err := b.race(ctx, watched, all...)
+	if err != nil {
+		return err
+	}
+	b.page.say("\n### Restore\n")
+	b.report(f, all...)
+	return nil
+}
+
+// elasticsearchReindex: every index rebuilt and proven, beside the server's _reindex alone.
+func (e *estate) elasticsearchReindex(ctx context.Context, env []string, watched []int, docs int) error {
+	b := e.b
+	all := []contender{
+		{name: "cso_backupnrestore -b reindex: counted, hashed, swapped", run: func() (string, error) {
+			begin := time.Now()
+			err := e.cso(ctx, nil, "-b", "reindex", "-t", "elasticsearch")
+			return fmt.Sprintf("%.0f documents/s", float64(docs)/time.Since(begin).Seconds()), err
+		}},
+		{name: "`_reindex?slices=auto` alone", prepare: func() error {
+			_, err := b.sh(ctx, env, `curl -s -XDELETE "$URL/bench-copy" >/dev/null
+				curl -sf -XPUT -H 'Content-Type: application/json' "$URL/bench-copy" -d '`+benchIndex+`'`)
+			return err
+		}, run: func() (string, error) {
+			return b.sh(ctx, env, `curl -sf -XPOST -H 'Content-Type: application/json' "$URL/_reindex?slices=auto&wait_for_completion=true&filter_path=created,failures" -d '{"source":{"index":"bench"},"dest":{"index":"bench-copy"}}'
+				curl -s -XDELETE "$URL/bench-copy" >/dev/null`)
+		}},
+	}
+	f, err := b.race(ctx, watched, all...)
+	if err != nil {
+		return err
+	}
+	b.page.say("\n### Reindex\n")
+	b.report(f, all...)
+	return nil
+}
+
+const benchIndex = `{"settings":{"index.number_of_shards":2,"index.number_of_replicas":0,"index.refresh_interval":"-1","index.translog.durability":"async"},"mappings":{"dynamic":false,"properties":{"name":{"type":"keyword"},"n":{"type":"long"}}}}`
+
+// elasticsearchFill writes documents of 0.9 KB of words, as two clients that send 4 MB at a time.
+func elasticsearchFill(ctx context.Context, url string, docs int) error {
+	send := func(method, path, contentType string, body []byte) error {
+		req, err := http.NewRequestWithContext(ctx, method, url+path, bytes.NewReader(body))
+		if err != nil {
+			return err
+		}
+		req.Header.Set("Content-Type", contentType)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return fmt.Errorf("%s %s: %w", method, path, err)
+		}
+		defer res.Body.Close()
+		answer, err := io.ReadAll(res.Body)
+		if err == nil && (res.StatusCode/100 != 2 || bytes.Contains(answer, []byte(`"errors":true`))) {
+			err = fmt.Errorf("%s %s: HTTP %d: %.500s", method, path, res.StatusCode, answer)
+		}
+		return err
+	}
+	if err := send(http.MethodPut, "/bench", "application/json", []byte(benchIndex)); err != nil {
+		return err
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	words := make([]string, 4000)
+	for i := range words {
+		words[i] = strconv.FormatUint(r.Uint64()>>(20+r.IntN(20)), 36)
+	}
+	var g errgroup.Group
+	g.SetLimit(2)
+	for i := 0; i < docs; {
+		var b bytes.Buffer
+		for ; b.Len() < 4<<20 && i < docs; i++ {
+			fmt.Fprintf(&b, `{"index":{"_id":"%d"}}`+"\n"+`{"name":"document %d","n":%d,"text":"`, i, i%1000, r.Uint64()>>40)
+			for end := b.Len() + 850; b.Len() < end; {
+				b.WriteString(words[r.IntN(len(words))])
+				b.WriteByte(' ')
+			}
+			b.WriteString("\"}\n")
+		}
+		g.Go(func() error {
+			return send(http.MethodPost, "/bench/_bulk?filter_path=errors", "application/x-ndjson", b.Bytes())
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	// Merges go on for minutes; the files must not change from one run to the next.
+	return send(http.MethodPost, "/bench/_forcemerge?max_num_segments=4", "application/json", nil)
+}
