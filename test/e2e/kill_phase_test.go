@@ -131,7 +131,7 @@ var phases = []phase{
 	{"backup", "cleanup", control, view.left, when(view.own, first, "Cleanup")},
 
 	{"restore", "verify", control, always, when(foreign, first, "VerifyStored")},
-	{"restore", "preflight", agent, nil, when(foreign, dbvm, "Ping")},
+	{"restore", "preflight", agent, always, when(foreign, dbvm, "Ping")},
 	{"restore", "plan", agent, always, when(foreign, dbvm, "PlanUnit")},
 	{"restore", "fence", control, always, when(always, first, "Fence", "Quiet")},
 	{"restore", "enter maintenance", control, view.own, when(view.own, first, "EnterMaintenance")},
