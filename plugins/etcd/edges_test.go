@@ -114,3 +114,57 @@ func TestEdges(t *testing.T) {
 		t.Errorf("after a foreign delete: %+v, %v", d, err)
 	}
 }
+
+// TestToldOfEqualData: a restore that knows from a safety backup that nothing
+// differs takes no snapshot, unless something was written since.
+func TestToldOfEqualData(t *testing.T) {
+	ctx := t.Context()
+	b := start(t, lab.Options{})
+	on := b.target(t, "central")
+	b.fill(t, on, 5)
+	c := b.client(t, on)
+	defer c.Close()
+	ses, err := New().Open(ctx, on)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ses.Close()
+	m := plugintest.NewMemory()
+	if _, err := ses.Backup(ctx, newRun(t, 1, plugins.OpBackup), m); err != nil {
+		t.Fatal(err)
+	}
+	for i, change := range []func() error{
+		nil,
+		func() error { _, err := c.Put(ctx, "/later", "v"); return err },
+		func() error { return grant(ctx, c, 4711, 900) },
+	} {
+		run := newRun(t, uint64(10+i), plugins.OpRestore)
+		live := plugintest.NewMemory()
+		if _, err := ses.Backup(ctx, newRun(t, 1, plugins.OpSafety), live); err != nil {
+			t.Fatal(err)
+		}
+		if change != nil {
+			if err := change(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		snapshots := 0
+		run.Live = live
+		run.Progress = func(s plugins.Status) {
+			if s.Phase == "snapshot" {
+				snapshots++
+			}
+		}
+		rep, err := ses.Restore(ctx, run, m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if none := snapshots == 0; none != (change == nil) {
+			t.Errorf("case %d: looked at the live data: %v, %+v", i, !none, rep)
+		}
+		run.Live, run.Progress = nil, nil
+		if d, err := ses.Compare(ctx, run, m); err != nil || len(d) > 0 {
+			t.Errorf("case %d: %v %+v", i, err, d)
+		}
+	}
+}

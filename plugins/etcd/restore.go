@@ -47,34 +47,23 @@ func (s *session) restore(ctx context.Context, run plugins.Run, r plugins.Artifa
 	if err != nil {
 		return rep, err
 	}
+	same, err := s.untouched(ctx, run, r, want)
+	if err != nil {
+		return rep, err
+	}
 	g, err := s.begin(ctx, run)
 	if err != nil {
 		return rep, err
 	}
-	v, err := s.look(ctx, run)
-	if err != nil {
-		return rep, err
-	}
 	w := &restorer{s: s, g: g, run: run, want: want}
-	regranted, err := w.leases(ctx, v)
-	if err == nil && regranted {
-		// A lease that was granted anew has lost its keys: look again.
-		if err = v.close(); err == nil {
-			v, err = s.look(ctx, run)
-		}
-		if err != nil {
-			return rep, err
-		}
-	}
-	if err == nil {
-		err = w.keys(ctx, v, r)
-	}
-	rep.ServerVersion = v.version
 	rep.Consistency = "key by key; all of it at the end"
-	if err = errors.Join(err, v.close()); err != nil {
-		return rep, err
-	}
-	if err := w.removeLeases(ctx, v); err != nil {
+	if same {
+		st, err := s.c.Status(ctx, s.c.Endpoints()[0])
+		if err != nil {
+			return rep, s.cfg.wrap("ask for the status", err)
+		}
+		rep.ServerVersion = st.Version
+	} else if rep.ServerVersion, err = w.change(ctx, r); err != nil {
 		return rep, err
 	}
 	if err := g.end(ctx); err != nil {
@@ -95,6 +84,31 @@ func (s *session) restore(ctx context.Context, run plugins.Run, r plugins.Artifa
 		}
 	}
 	return rep, nil
+}
+
+// change looks at the live data and changes what differs. It gives back the server's version.
+func (w *restorer) change(ctx context.Context, r plugins.ArtifactReader) (version string, err error) {
+	v, err := w.s.look(ctx, w.run)
+	if err != nil {
+		return "", err
+	}
+	regranted, err := w.leases(ctx, v)
+	if err == nil && regranted {
+		// A lease that was granted anew has lost its keys: look again.
+		if err = v.close(); err == nil {
+			v, err = w.s.look(ctx, w.run)
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	if err == nil {
+		err = w.keys(ctx, v, r)
+	}
+	if err = errors.Join(err, v.close()); err != nil {
+		return v.version, err
+	}
+	return v.version, w.removeLeases(ctx, v)
 }
 
 // restorer is the state of one attempt.
