@@ -45,17 +45,26 @@ func Open(dir string) (*Guard, error) {
 		return nil, fmt.Errorf("epoch guard: %w", err)
 	}
 	g := &Guard{dir: root}
-	b, err := root.ReadFile(file)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return g, nil
-	case err != nil:
-		return nil, fmt.Errorf("epoch guard: %w", err)
-	}
-	if err := json.Unmarshal(b, &g.seen); err != nil {
-		return nil, fmt.Errorf("epoch guard %s is damaged: %w: remove it while no operation runs", filepath.Join(dir, file), err)
+	if err := g.load(dir); err != nil {
+		return nil, errors.Join(err, root.Close())
 	}
 	return g, nil
+}
+
+const maxFile = 1 << 20 // bytes; a real one has a few hundred
+
+func (g *Guard) load(dir string) error {
+	b, err := fsutil.ReadBounded(g.dir, file, maxFile)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("epoch guard: %w", err)
+	}
+	if err := json.Unmarshal(b, &g.seen); err != nil {
+		return fmt.Errorf("epoch guard %s is damaged: %w: remove it while no operation runs", filepath.Join(dir, file), err)
+	}
+	return nil
 }
 
 // Raise accepts a claim of a higher epoch, or the same claim again until it

@@ -17,8 +17,7 @@ var crowded = &shared{components: []string{"etcd", "secrets", "certificates"}, p
 
 const volume = 64 << 20 // bytes
 
-// prepareCrowded mounts the volume while nobody uses the store. It goes away
-// with the last process that knows it: nothing of it stays on the host.
+// prepareCrowded mounts the volume while nobody uses the store; TestDisk takes it away again.
 func prepareCrowded(l *lab.Lab) error {
 	ctx, done := lifetime()
 	defer done()
