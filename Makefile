@@ -115,6 +115,9 @@ fuzz: ## run every fuzz target for FUZZTIME (default 1m each)
 	  for t in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' $$f | sed 's/func //'); do \
 	    echo "$$d $$t"; go test -run '^$$' -fuzz "^$$t$$" -fuzztime $(or $(FUZZTIME),1m) ./$$d || exit 1; done; done
 
+test-hostile: deps build ## planted garbage, forged manifests, a full and a read-only store (mounts, as root), dead servers
+	@CSO_LAB_BIN=$(BIN) go test -tags hostile -count=1 -timeout 20m -run 'TestPlanted|TestDisk|TestSickServers' ./test/e2e
+
 record-history: build ## record replay histories of the landed commit (clean tree only; never regenerated)
 	@test -z "$$(git status --porcelain)" || (echo "commit first: histories are recorded from landed code only"; false)
 	@CSO_LAB_BIN=$(BIN) CSO_RECORD=$(CURDIR)/workflows/testdata/history/$$(git describe --tags --abbrev=0 2>/dev/null || echo v0)-$$(git rev-parse --short HEAD) \

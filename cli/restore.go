@@ -155,7 +155,7 @@ func (a *app) planOnly(p workflows.RestorePlan) *outcome {
 	o := &outcome{Result: p, Text: func() { a.showPlan(p, true) }, Message: "planned only: nothing was changed"}
 	switch {
 	case len(p.Refusals) > 0:
-		o.Code, o.Message = problem.Unhealthy, "this restore would be refused, nothing was changed: "+strings.Join(p.Refusals, "; ")
+		o.Code, o.Message = refusal(p).Code, "this restore would be refused, nothing was changed: "+strings.Join(p.Refusals, "; ")
 	case p.Forever:
 		o.Next = []string{"cso_backupnrestore restore " + p.Backup + " --confirm " + nameOf(p.Backup)}
 	default:
@@ -169,7 +169,7 @@ func (a *app) planOnly(p workflows.RestorePlan) *outcome {
 func (a *app) agree(p workflows.RestorePlan, in workflows.RestoreInput) (confirm string, err error) {
 	switch {
 	case len(p.Refusals) > 0:
-		return "", problem.New(problem.Unhealthy, "remove the cause, then plan again: cso_backupnrestore restore "+p.Backup+" --plan", "the restore is refused, nothing was changed: %s", strings.Join(p.Refusals, "; "))
+		return "", refusal(p)
 	case in.Confirm != "":
 		return in.Confirm, nil
 	case a.interactive():
@@ -188,6 +188,16 @@ func (a *app) agree(p workflows.RestorePlan, in workflows.RestoreInput) (confirm
 		return "", problem.New(problem.Confirm, "add --confirm "+nameOf(p.Backup), "something would be lost for good, which no safety backup holds; nothing was changed")
 	}
 	return "", nil
+}
+
+// refusal is why a plan cannot be carried out: the estate's state, or stored
+// data that turned out damaged when the plan read it.
+func refusal(p workflows.RestorePlan) *problem.Problem {
+	code, hint := problem.Unhealthy, "remove the cause, then plan again: cso_backupnrestore restore "+p.Backup+" --plan"
+	if slices.ContainsFunc(p.Refusals, func(r string) bool { return strings.Contains(r, plugins.ErrCorrupt.Error()) }) {
+		code, hint = problem.Integrity, "restore from another backup or copy; what else is in this one can be chosen with -t"
+	}
+	return problem.New(code, hint, "the restore is refused, nothing was changed: %s", strings.Join(p.Refusals, "; "))
 }
 
 // sick says whether a unit to be restored is RED: then the safety backup may

@@ -1,3 +1,5 @@
+//go:build hostile
+
 package e2e
 
 import (
@@ -9,22 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/csobackup/cso_backupnrestore/internal/problem"
-	"github.com/csobackup/cso_backupnrestore/test/lab"
 )
 
-// crowded is a lab whose store is a small volume of its own.
-var crowded = &shared{components: []string{"etcd", "secrets", "certificates"}, prepare: prepareCrowded}
-
-const volume = 64 << 20 // bytes
-
-// prepareCrowded mounts the volume while nobody uses the store; TestDisk takes it away again.
-func prepareCrowded(l *lab.Lab) error {
-	ctx, done := lifetime()
-	defer done()
-	store := l.Dir() + "/backups"
-	return errors.Join(l.Stop(ctx, "worker"), os.MkdirAll(store, 0o700),
-		unix.Mount("none", store, "tmpfs", 0, "size=64m,mode=700"), l.StartMember(ctx, "worker"))
-}
+const volume = 64 << 20 // bytes of the store
 
 // TestDisk: the store's disk is full, or mounted read-only, in a backup and in
 // a restore. Each ends with one error that says what to do, the estate is as
