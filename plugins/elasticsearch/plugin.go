@@ -3,6 +3,7 @@ package elasticsearch
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"strings"
 
 	"github.com/csobackup/cso_backupnrestore/plugins"
@@ -86,7 +87,20 @@ func (p *Plugin) Open(ctx context.Context, t plugins.Target) (plugins.Session, e
 			Distribution string `json:"distribution"`
 		} `json:"version"`
 	}
-	if err := c.get(ctx, "/", &root); err != nil {
+	err = c.get(ctx, "/", &root)
+	if isFault(err, http.StatusMethodNotAllowed, "") { // 8.x without its module main
+		var ns struct {
+			ClusterName string `json:"cluster_name"`
+			Nodes       map[string]struct {
+				Version string `json:"version"`
+			} `json:"nodes"`
+		}
+		err = c.get(ctx, "/_nodes/_local/http?filter_path=cluster_name,nodes.*.version", &ns)
+		for _, n := range ns.Nodes {
+			root.ClusterName, root.Version.Number = ns.ClusterName, n.Version
+		}
+	}
+	if err != nil {
 		c.close()
 		return nil, err
 	}
