@@ -92,10 +92,11 @@ func (s *session) findPlace(ctx context.Context) (place, error) {
 
 // repository is a fresh place of snapshots that belongs to one attempt.
 type repository struct {
-	s    *session
-	name string
-	dir  string   // on this VM
-	root *os.Root // of dir: the nodes' user owns it, and no link of theirs leads out of it
+	s        *session
+	name     string
+	dir      string // on this VM
+	settings map[string]any
+	root     *os.Root // of dir: the nodes' user owns it, and no link of theirs leads out of it
 }
 
 // newRepository registers a fresh repository and proves that all nodes and this VM see the same directory.
@@ -108,7 +109,8 @@ func (s *session) newRepository(ctx context.Context, epoch uint64) (*repository,
 	r.dir = filepath.Join(p.local, ownName, r.name)
 	set := map[string]any{"location": filepath.Join(p.remote, ownName, r.name), "compress": "true",
 		"max_snapshot_bytes_per_sec": "0", "max_restore_bytes_per_sec": "0"} // 0: as fast as can be; the default is 40 MB/s
-	if err := s.c.put(ctx, "/_snapshot/"+r.name, map[string]any{"type": "fs", "settings": set}); err != nil {
+	r.settings = map[string]any{"type": "fs", "settings": set}
+	if err := s.c.put(ctx, "/_snapshot/"+r.name, r.settings); err != nil {
 		if ctx.Err() != nil || errors.Is(err, plugins.ErrAuth) || errors.Is(err, plugins.ErrUnavailable) {
 			return nil, err
 		}
@@ -119,6 +121,14 @@ func (s *session) newRepository(ctx context.Context, epoch uint64) (*repository,
 		return nil, errors.Join(err, r.remove(ctx))
 	}
 	return r, nil
+}
+
+// again registers the repository anew: from 7.17 on the nodes remember that it was empty.
+func (r *repository) again(ctx context.Context) error {
+	if err := r.unregister(ctx); err != nil {
+		return err
+	}
+	return r.s.c.put(ctx, "/_snapshot/"+r.name, r.settings)
 }
 
 // unregister makes the cluster forget the repository; its files stay. A snapshot or restore that runs in it is aborted first.

@@ -38,6 +38,9 @@ func (s *session) stage(ctx context.Context, run plugins.Run, r plugins.Artifact
 		return nil, err
 	}
 	rep.Bytes += n
+	if err := repo.again(ctx); err != nil {
+		return nil, err
+	}
 	var a struct {
 		Snapshots []struct {
 			State   string   `json:"state"`
