@@ -29,7 +29,7 @@ func (r *run) enter(ctx workflow.Context, max time.Duration, tolerant bool) erro
 	r.lease.on = true // from here on it may be on, whatever the answer
 	var out EnterResult
 	in := EnterInput{Claim: r.claim, Max: max, Tolerant: tolerant}
-	if err := workflow.ExecuteActivity(r.onControl(ctx, "turn maintenance on"), "EnterMaintenance", in).Get(ctx, &out); err != nil {
+	if err := workflow.ExecuteActivity(r.onSwitch(ctx), "EnterMaintenance", in).Get(ctx, &out); err != nil {
 		return wrap(err, "enter maintenance")
 	}
 	if out.Warning != "" {

@@ -18,6 +18,9 @@ var retry = &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficie
 // brief is for looking without the lock: who asks what a restore would do wants to hear at once that a server is away.
 var brief = &temporal.RetryPolicy{InitialInterval: time.Second, MaximumAttempts: 2}
 
+// prompt is for steps before anything was changed: an operator who waits for minutes learns nothing more.
+var prompt = &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumAttempts: 4}
+
 // onControl: short steps of the control worker. Once the estate's times are
 // known they beat, so that a step whose worker died is repeated soon.
 func (r *run) onControl(ctx workflow.Context, summary string) workflow.Context {
@@ -25,6 +28,13 @@ func (r *run) onControl(ctx workflow.Context, summary string) workflow.Context {
 		TaskQueue: ControlQueue, StartToCloseTimeout: 3 * time.Minute, ScheduleToCloseTimeout: leaveWithin, HeartbeatTimeout: r.survey.Heartbeat,
 		RetryPolicy: retry, WaitForCancellation: true, Summary: summary,
 	})
+}
+
+// onSwitch: maintenance is turned on, or the run ends before anything was changed.
+func (r *run) onSwitch(ctx workflow.Context) workflow.Context {
+	o := workflow.GetActivityOptions(r.onControl(ctx, "turn maintenance on"))
+	o.RetryPolicy = prompt
+	return workflow.WithActivityOptions(ctx, o)
 }
 
 // onControlLong: steps of the control worker that read whole backups.

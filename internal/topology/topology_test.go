@@ -42,8 +42,11 @@ instances:
 	if vms := topology.VMs(units); !slices.Equal(vms, []string{"vm1", "vm2"}) {
 		t.Errorf("vms %q", vms)
 	}
-	e.Instances[0].Component = "arangodb"
-	if _, err := topology.Units(e, r); !errors.Is(err, plugins.ErrUnsupported) {
+	none, err := plugins.NewRegistry()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := topology.Units(e, none); !errors.Is(err, plugins.ErrUnsupported) {
 		t.Errorf("an estate with a component that has no plugin: %v", err)
 	}
 }

@@ -209,7 +209,8 @@ func (s *session) accountSteps(want, live accounts) ([]step, error) {
 			}
 			removals = append(removals, step{what: "drop role " + p[1], text: "DROP ROLE IF EXISTS " + quote(p[1]), super: r.Super})
 		case accMember:
-			if !gone(p[1]) && !gone(p[2]) {
+			// Also of a role that will be dropped: DROP ROLE leaves the rows of its memberships behind.
+			if !gone(p[1]) {
 				removals = append(removals, step{what: "revoke " + p[1] + " from " + p[2], text: "REVOKE " + quote(p[1]) + " FROM " + quote(p[2])})
 			}
 		case accPermission:

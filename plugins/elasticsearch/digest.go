@@ -81,12 +81,16 @@ type scroll struct {
 	each  func(*hit) error
 }
 
-// pageSize is how many documents come at once: about 4 MB, which is the fastest.
-func pageSize(docs, bytes int64) int {
-	if docs <= 0 {
-		return 100
+// pageSize is how many documents come at once: about 4 MB, which is the fastest, and never more than the index allows.
+func (x *index) pageSize(docs, bytes int64) int {
+	size := 100
+	if docs > 0 {
+		size = int(max(10, min(4000, (4<<20)/max(1, bytes/docs))))
 	}
-	return int(max(10, min(4000, (4<<20)/max(1, bytes/docs))))
+	if x.Window > 0 {
+		return min(size, x.Window)
+	}
+	return size
 }
 
 // stretch is a part of a shard, by sequence numbers: several can be read at once. Both ends 0: the whole shard.
@@ -140,7 +144,7 @@ func (s *session) scrollShard(ctx context.Context, x *index, part stretch, each 
 	sh := x.Shards[part.shard]
 	sc := &scroll{s: s, each: each, total: -1}
 	path := fmt.Sprintf("/%s/_search?scroll=%s&preference=_shards:%d", esc(x.Name), scrollLife, part.shard)
-	body := fmt.Sprintf(`{"size":%d,"sort":["_doc"],"version":true,"seq_no_primary_term":true,"query":%s}`, pageSize(sh.Docs, sh.Bytes), part.query())
+	body := fmt.Sprintf(`{"size":%d,"sort":["_doc"],"version":true,"seq_no_primary_term":true,"query":%s}`, x.pageSize(sh.Docs, sh.Bytes), part.query())
 	return sc, sc.page(ctx, path, body)
 }
 

@@ -279,7 +279,7 @@ func (a *api) hits(name string) []string {
 		} `json:"hits"`
 	}
 	var p page
-	b := a.do("POST", "/"+url.PathEscape(name)+"/_search?scroll=1m", `{"size":5000,"version":true,"seq_no_primary_term":true,"sort":["_doc"]}`)
+	b := a.do("POST", "/"+url.PathEscape(name)+"/_search?scroll=1m", `{"size":100,"version":true,"seq_no_primary_term":true,"sort":["_doc"]}`)
 	must(a.t, json.Unmarshal(b, &p))
 	var out []string
 	for len(p.Hits.Hits) > 0 {

@@ -25,6 +25,7 @@ type index struct {
 	Shards     map[int]shard // empty when they are not reached
 	Bytes      int64         // of the primaries
 	Primaries  int
+	Window     int // index.max_result_window: the largest page it gives; 0: the server's own default
 }
 
 // shard is the state of one primary.
@@ -228,7 +229,7 @@ func define(name string, closed bool, raw []byte) (*index, error) {
 		n, _ := strconv.Atoi(v)
 		return n
 	}
-	x.Primaries, x.Replicas = text("index.number_of_shards"), text("index.number_of_replicas")
+	x.Primaries, x.Replicas, x.Window = text("index.number_of_shards"), text("index.number_of_replicas"), text("index.max_result_window")
 	maps.DeleteFunc(d.Settings, func(k string, v any) bool { return v == nil || dropped(k) })
 	if d.Settings["index.routing_partition_size"] == "1" { // the default, which a clone spells out
 		delete(d.Settings, "index.routing_partition_size")

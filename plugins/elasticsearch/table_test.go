@@ -21,7 +21,7 @@ type row struct {
 	removed, touched int
 }
 
-const one = `{"settings":{"index.number_of_shards":1,"index.number_of_replicas":0}}`
+const one = `{"settings":{"index.number_of_shards":1,"index.number_of_replicas":0,"index.max_result_window":100}}`
 
 // rows are the restore table: what the server's own restore leaves behind, merges or forgets, and the rest.
 func rows() []row {

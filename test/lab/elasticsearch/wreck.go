@@ -89,7 +89,7 @@ func (f *filler) wreckIndices(seed int64) {
 	f.try(http.MethodPut, "/cso-blocked/_doc/1", `{"wrecked":1}`)
 	f.try(http.MethodPut, "/cso-frozen-metadata/_settings", `{"index.blocks.read_only":null}`)
 	f.try(http.MethodDelete, "/cso-frozen-metadata/_doc/2", nil)
-	f.try(http.MethodPut, "/cso-devices/_settings", `{"index.refresh_interval":"3s","index.max_result_window":15000}`)
+	f.try(http.MethodPut, "/cso-devices/_settings", `{"index.refresh_interval":"3s","index.max_result_window":500}`)
 	f.try(http.MethodPut, "/cso-types/_mapping", `{"_meta":{"owner":"somebody"},"properties":{"added":{"type":"keyword"}}}`)
 	f.try(http.MethodPost, "/_aliases", `{"actions":[{"remove":{"index":"cso-devices","alias":"devices"}},{"add":{"index":"cso-devices","alias":"devices-west","filter":{"term":{"site":"east"}}}},{"add":{"index":"cso-devices","alias":"devices-added"}}]}`)
 	f.try(http.MethodPut, "/cso-2024.01.30", `{"aliases":{"shut":{}}}`)
