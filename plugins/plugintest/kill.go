@@ -36,7 +36,13 @@ func (s *suite) rng(t testing.TB) *rand.Rand {
 func (s *suite) backupKilled(t *testing.T) {
 	for _, n := range sample(s.rng(t), len(s.backup.Artifacts()), s.Kills) {
 		m := NewMemory().KillAtArtifact(n)
-		if _, err := s.backUp(t, t.Context(), s.Target, m); !errors.Is(err, ErrKilled) {
+		_, err := s.backUp(t, t.Context(), s.Target, m)
+		for tries := 0; err == nil && len(m.Artifacts()) <= n && tries < 3; tries++ { // files were merged meanwhile: there are fewer now
+			n = len(m.Artifacts()) - 1
+			m = NewMemory().KillAtArtifact(n)
+			_, err = s.backUp(t, t.Context(), s.Target, m)
+		}
+		if !errors.Is(err, ErrKilled) {
 			t.Errorf("store died after %d artifacts: %v, want the store's error", n, err)
 		}
 		if u := m.Unfinished(); len(u) > 0 {
