@@ -125,9 +125,14 @@ func (m *matrix) missed(r *running) {
 }
 
 // backup is a case of a backup: the writer of the linked ledger runs beside it.
+// A wrecked estate, as a rolled back restore leaves it, is put right first: a
+// backup of it is refused, because a protected path is missing.
 func (m *matrix) backup(c killCase) (out outcome, err error) {
 	b := m.b
 	b.t.Helper()
+	if ref := m.next(); m.wrecked && ref != "" {
+		m.prove(ref)
+	}
 	logs := b.logSizes()
 	args := []string{"-b", "backup", "-s", killName, "-m", "yes", "-o", "json"}
 	var k *strike
