@@ -236,8 +236,11 @@ func (c *Control) openBackup(in workflows.OpenInput) (workflows.OpenResult, erro
 		out.Warnings = append(out.Warnings, "this backup has "+manifest.NoConsistencyPoint+": its components may differ from each other in time")
 	}
 	if out.Partial {
-		age := in.Now.Sub(out.Taken).Round(time.Minute)
-		out.Drift = fmt.Sprintf("only a part of the estate goes back by %s; what the other components have recorded since may refer to things that will be gone, or miss things that will be back", age)
+		age := in.Now.Sub(out.Taken).Round(time.Second)
+		if age >= time.Hour {
+			age = age.Round(time.Minute)
+		}
+		out.Drift = fmt.Sprintf("drift: only a part of the estate goes back by %s; what the other components have recorded since may refer to things that will be gone, or miss things that will be back", age)
 		out.Warnings = append(out.Warnings, out.Drift)
 	}
 	return out, nil
