@@ -47,7 +47,7 @@ func cassandraChapter(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	b.page.say("## Cassandra 5.0\n\n%s\nOne node; a table of %d rows of 8 KB, of which a third compresses: %s of files.\n\n### Backup\n", stamp(), rows, settled)
+	b.page.say("## Cassandra 5.0\n\n%s\nOne node; a table of %d rows of 8 KB, of which a third compresses: %s of files.\n\n### Backup\n", b.stamp(), rows, settled)
 	peer := func(name, script string) contender {
 		return contender{name: name, run: func() (string, error) { return b.sh(ctx, env, script) }}
 	}

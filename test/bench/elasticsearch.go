@@ -44,7 +44,7 @@ func elasticsearchChapter(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	b.page.say("## Elasticsearch 7.10\n\n%s\nOne node; an index of %d documents of 0.9 KB in 2 shards, %s on disk.\n\n### Backup\n", stamp(), docs, disk)
+	b.page.say("## Elasticsearch 7.10\n\n%s\nOne node; an index of %d documents of 0.9 KB in 2 shards, %s on disk.\n\n### Backup\n", b.stamp(), docs, disk)
 	var last workflows.Result
 	all := []contender{e.backup(ctx, "B", &last),
 		b.snapshot(ctx, env, "snapshot, throttled as by default", `{}`),

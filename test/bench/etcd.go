@@ -33,7 +33,7 @@ func etcdChapter(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	b.page.say("## etcd 3.4\n\n%s\n%s keys.\n", stamp(), keys)
+	b.page.say("## etcd 3.4\n\n%s\n%s keys.\n", b.stamp(), keys)
 	var last workflows.Result
 	all := []contender{e.backup(ctx, "B", &last),
 		{name: "`etcdctl snapshot save`", run: func() (string, error) {

@@ -27,7 +27,7 @@ func fixedChapter(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	b.page.say("## Fixed cost\n\n%s\n", stamp())
+	b.page.say("## Fixed cost\n\n%s\n", b.stamp())
 	var res workflows.Result
 	tiny := contender{name: "backup of a tiny estate (5 components), from start of the command to seal", run: func() (string, error) {
 		err := e.cso(ctx, &res, "-b", "backup", "-s", "TINY")

@@ -36,7 +36,7 @@ func mariadbChapter(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	b.page.say("## MariaDB 10.11\n\n%s\nOne schema: %d short rows (index beside the primary key), %d documents of 2 KB.\n\n### Backup\n", stamp(), rows, docs)
+	b.page.say("## MariaDB 10.11\n\n%s\nOne schema: %d short rows (index beside the primary key), %d documents of 2 KB.\n\n### Backup\n", b.stamp(), rows, docs)
 	peer := func(name, script string) contender {
 		return contender{name: name, run: func() (string, error) { return b.sh(ctx, env, script) }}
 	}

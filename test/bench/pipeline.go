@@ -44,7 +44,7 @@ func pipelineChapter(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	b.page.say("## Pipeline\n\n%s\nOne file of %d MiB: lines of text, about a fourth of it random digits. Both compress, hash, encrypt and sync.\n", stamp(), mib)
+	b.page.say("## Pipeline\n\n%s\nOne file of %d MiB: lines of text, about a fourth of it random digits. Both compress, hash, encrypt and sync.\n", b.stamp(), mib)
 	var rows []string
 	for _, c := range all {
 		rows = append(rows, fmt.Sprintf("| %s | %.2f | %.2f | %s | %s |", c.name, f[c.name].wall.Seconds(), f[c.name].cpu.Seconds(), perCPU(f[c.name]), f[c.name].extra))

@@ -23,7 +23,7 @@ func tablesChapter(ctx context.Context, b *bench) error {
 	if b.small {
 		tables = 500
 	}
-	b.page.say("## Many tables\n\n%s\n", stamp())
+	b.page.say("## Many tables\n\n%s\n", b.stamp())
 	script := `for i in $(seq $TABLES); do echo "CREATE TABLE t$i (id INT PRIMARY KEY, v INT); INSERT INTO t$i VALUES (1,$i),(2,$i);"; done | mariadb $M many`
 	if _, err := b.sh(ctx, append(env, fmt.Sprintf("TABLES=%d", tables)), `mariadb $M -e "CREATE OR REPLACE DATABASE many"; `+script); err != nil {
 		return err
@@ -42,7 +42,7 @@ func scaleChapter(ctx context.Context, b *bench) error {
 	if b.small {
 		rows, docs = 100_000, 5_000
 	}
-	b.page.say("## Much data\n\n%s\n", stamp())
+	b.page.say("## Much data\n\n%s\n", b.stamp())
 	// Without the binary log, which would be as large again and is never read.
 	sql := "SET sql_log_bin=0; " + fmt.Sprintf(mariadbFill, rows, docs)
 	if _, err := b.sh(ctx, append(env, "SQL="+sql), `mariadb $M -e "$SQL"`); err != nil {

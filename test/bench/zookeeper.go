@@ -34,7 +34,7 @@ func zookeeperChapter(ctx context.Context, b *bench) error {
 			n, err := nodeByNode(e.value("LAB_ZOOKEEPER_1_ADDR"), e.value("LAB_ZOOKEEPER_1_AUTH"))
 			return fmt.Sprintf("%d znodes", n), err
 		}}}
-	b.page.say("## ZooKeeper 3.8\n\n%s\n\n### Backup\n", stamp())
+	b.page.say("## ZooKeeper 3.8\n\n%s\n\n### Backup\n", b.stamp())
 	f, err := b.race(ctx, watched, all...)
 	if err != nil {
 		return err
