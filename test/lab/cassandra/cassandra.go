@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -92,7 +91,7 @@ func (e *Engine) Prepare(_ context.Context, members []engine.Member) error {
 	shared := members[0].Dir
 	files := map[string]string{Admin: filepath.Join(shared, "admin.password"), Backup: filepath.Join(shared, "backup.password")}
 	for _, f := range files {
-		if err := writeOnce(f, []byte(rand.Text())); err != nil {
+		if err := engine.WriteOnce(f, []byte(rand.Text())); err != nil {
 			return err
 		}
 	}
@@ -112,22 +111,6 @@ func (e *Engine) Prepare(_ context.Context, members []engine.Member) error {
 		if err := e.configure(m, i, members); err != nil {
 			return fmt.Errorf("configure %s: %w", m.Name, err)
 		}
-	}
-	return nil
-}
-
-// writeOnce writes a private file unless it exists.
-func writeOnce(path string, content []byte) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	_, err = f.Write(content)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
 }

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/csobackup/cso_backupnrestore/test/lab/engine"
 	"github.com/csobackup/cso_backupnrestore/test/lab/maven"
+	"github.com/csobackup/cso_backupnrestore/test/lab/pki"
 )
 
 // Engine starts and judges Elasticsearch and OpenSearch servers.
@@ -119,16 +119,16 @@ func (e *Engine) Prepare(_ context.Context, members []engine.Member) error {
 func secrets(members []engine.Member) error {
 	shared := members[0].Dir
 	password := filepath.Join(shared, "admin.password")
-	if err := writeOnce(password, []byte(rand.Text())); err != nil {
+	if err := engine.WriteOnce(password, []byte(rand.Text())); err != nil {
 		return err
 	}
-	ca, err := openCA(filepath.Join(shared, "pki_file"))
+	ca, err := pki.Open(filepath.Join(shared, "pki_file"))
 	if err != nil {
 		return err
 	}
 	pair := func(name, dir string) (string, string, error) {
 		cert, key := filepath.Join(dir, name+".pem"), filepath.Join(dir, name+".key")
-		return cert, key, ca.issue(name, cert, key)
+		return cert, key, ca.Issue(name, cert, key)
 	}
 	adminCert, adminKey, err := pair("admin", filepath.Join(shared, "pki_file"))
 	if err != nil {
@@ -138,7 +138,7 @@ func secrets(members []engine.Member) error {
 		if _, _, err := pair("node", filepath.Join(m.Dir, "config")); err != nil {
 			return err
 		}
-		b, err := os.ReadFile(ca.certFile)
+		b, err := os.ReadFile(ca.CertFile)
 		if err != nil {
 			return fmt.Errorf("read the CA's certificate: %w", err)
 		}
@@ -148,25 +148,9 @@ func secrets(members []engine.Member) error {
 		}
 		m.Options["user"] = "admin"
 		m.Options["password_file"] = password
-		m.Options["ca_file"] = ca.certFile
+		m.Options["ca_file"] = ca.CertFile
 		m.Options["client_cert_file"], m.Options["client_key_file"] = adminCert, adminKey
 		m.Options["pki_file"] = filepath.Join(shared, "pki_file") // the folder: kept when the servers are installed afresh
-	}
-	return nil
-}
-
-// writeOnce writes a private file unless it exists.
-func writeOnce(path string, content []byte) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	_, err = f.Write(content)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
 }

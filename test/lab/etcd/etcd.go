@@ -6,10 +6,8 @@ package etcd
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +15,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/csobackup/cso_backupnrestore/test/lab/engine"
+	"github.com/csobackup/cso_backupnrestore/test/lab/pki"
 )
 
 // Engine starts and judges etcd servers.
@@ -40,10 +39,10 @@ func (e *Engine) Prepare(_ context.Context, members []engine.Member) error {
 		return fmt.Errorf("make the member's directory: %w", err)
 	}
 	password := filepath.Join(shared, "root.password")
-	if err := writeOnce(password, []byte(rand.Text())); err != nil {
+	if err := engine.WriteOnce(password, []byte(rand.Text())); err != nil {
 		return err
 	}
-	ca, err := openCA(filepath.Join(shared, "pki"))
+	ca, err := pki.Open(filepath.Join(shared, "pki"))
 	if err != nil {
 		return err
 	}
@@ -52,29 +51,13 @@ func (e *Engine) Prepare(_ context.Context, members []engine.Member) error {
 			return fmt.Errorf("make the member's directory: %w", err)
 		}
 		cert, key := filepath.Join(m.Dir, "server.crt"), filepath.Join(m.Dir, "server.key")
-		if err := ca.issue(m.Name, cert, key); err != nil {
+		if err := ca.Issue(m.Name, cert, key); err != nil {
 			return err
 		}
 		m.Options["password_file"] = password
-		m.Options["ca_file"] = ca.certFile
+		m.Options["ca_file"] = ca.CertFile
 		m.Options["data_dir"] = filepath.Join(m.Dir, "data")
 		m.Options["version"] = e.version
-	}
-	return nil
-}
-
-// writeOnce writes a private file unless it exists.
-func writeOnce(path string, content []byte) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	_, err = f.Write(content)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
 }

@@ -1,4 +1,5 @@
-package etcd
+// Package pki makes the certificates of the lab's servers: one small CA for each instance.
+package pki
 
 import (
 	"crypto"
@@ -17,24 +18,24 @@ import (
 	"time"
 )
 
-// authority is the small CA of one instance.
-type authority struct {
-	certFile string
+// Authority is the small CA of one instance.
+type Authority struct {
+	CertFile string // of the CA, PEM
 	cert     *x509.Certificate
 	key      crypto.Signer
 }
 
-// openCA reads the CA in dir, or makes it.
-func openCA(dir string) (*authority, error) {
+// Open reads the CA in dir, or makes it.
+func Open(dir string) (*Authority, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the CA's directory: %w", err)
 	}
-	a := &authority{certFile: filepath.Join(dir, "ca.crt")}
+	a := &Authority{CertFile: filepath.Join(dir, "ca.crt")}
 	keyFile := filepath.Join(dir, "ca.key")
-	if _, err := os.Stat(a.certFile); err != nil {
+	if _, err := os.Stat(a.CertFile); err != nil {
 		template := &x509.Certificate{
 			SerialNumber:          big.NewInt(1),
-			Subject:               pkix.Name{CommonName: "lab etcd CA"},
+			Subject:               pkix.Name{CommonName: "lab CA"},
 			NotBefore:             time.Now().Add(-time.Hour),
 			NotAfter:              time.Now().AddDate(10, 0, 0),
 			IsCA:                  true,
@@ -45,11 +46,11 @@ func openCA(dir string) (*authority, error) {
 		if err != nil {
 			return nil, fmt.Errorf("make the CA's key: %w", err)
 		}
-		if err := writePair(template, template, key, key, a.certFile, keyFile); err != nil {
+		if err := writePair(template, template, key, key, a.CertFile, keyFile); err != nil {
 			return nil, err
 		}
 	}
-	cert, err := readPEM(a.certFile)
+	cert, err := readPEM(a.CertFile)
 	if err != nil {
 		return nil, err
 	}
@@ -68,8 +69,8 @@ func openCA(dir string) (*authority, error) {
 	return a, nil
 }
 
-// issue makes a server certificate for loopback unless there is one.
-func (a *authority) issue(name, certFile, keyFile string) error {
+// Issue makes a certificate for loopback, of a server and a client, unless there is one.
+func (a *Authority) Issue(name, certFile, keyFile string) error {
 	if _, err := os.Stat(certFile); err == nil {
 		return nil
 	}
@@ -83,10 +84,10 @@ func (a *authority) issue(name, certFile, keyFile string) error {
 		NotBefore:    time.Now().Add(-time.Hour),
 		NotAfter:     time.Now().AddDate(10, 0, 0),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
-		// etcd's own gateway uses the server certificate as a client's, too.
+		// Nodes are each other's clients, and etcd's own gateway uses the server certificate as one.
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		DNSNames:    []string{"localhost"},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv4(127, 0, 0, 2), net.IPv4(127, 0, 0, 3)},
 	}, a.cert, key, a.key, certFile, keyFile)
 }
 
