@@ -61,20 +61,9 @@ func (a *app) backup(ctx context.Context, o backupOptions) (*outcome, error) {
 	if o.maintenance {
 		summary += ", in maintenance mode"
 	}
-	r, err := a.start(ctx, c, startOptions{
+	return a.startAndWatch(ctx, c, o.detach, a.backupDone, startOptions{
 		id: workflows.ExclusiveID, kind: workflows.BackupType, summary: summary, operation: opBackup, backup: o.name, maintenance: o.maintenance,
 	}, workflows.BackupInput{Name: o.name, Maintenance: o.maintenance, MaxMaintenance: o.maxMaintenance, Trigger: "cli"})
-	if err != nil {
-		return nil, err
-	}
-	if o.detach {
-		return started(r), nil
-	}
-	var res workflows.Result
-	if err := a.watch(ctx, c, r, &res); err != nil {
-		return &outcome{Result: r}, err
-	}
-	return a.backupDone(res), nil
 }
 
 // started is the outcome of --detach.

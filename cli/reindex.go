@@ -55,20 +55,9 @@ func (a *app) reindex(ctx context.Context, o reindexOptions) (*outcome, error) {
 		return nil, err
 	}
 	defer c.Close()
-	r, err := a.start(ctx, c, startOptions{
+	return a.startAndWatch(ctx, c, o.detach, a.reindexDone, startOptions{
 		id: workflows.ExclusiveID, kind: workflows.ReindexType, summary: "reindex", operation: opReindex, maintenance: o.maintenance,
 	}, workflows.ReindexInput{Components: o.components, Index: patterns, Maintenance: o.maintenance})
-	if err != nil {
-		return nil, err
-	}
-	if o.detach {
-		return started(r), nil
-	}
-	var res workflows.Result
-	if err := a.watch(ctx, c, r, &res); err != nil {
-		return &outcome{Result: r}, err
-	}
-	return a.reindexDone(res), nil
 }
 
 // indexPatterns reads --index; what no index name may hold is refused here, before anything starts.

@@ -88,21 +88,10 @@ func (a *app) restore(ctx context.Context, o restoreOptions) (*outcome, error) {
 	if in.Confirm, err = a.agree(plan, in); err != nil {
 		return &outcome{Result: plan}, err
 	}
-	r, err := a.start(ctx, c, startOptions{
+	return a.startAndWatch(ctx, c, o.detach, a.restoreDone, startOptions{
 		id: workflows.ExclusiveID, kind: workflows.RestoreType, summary: restoreSummary(in), operation: opRestore, backup: ref,
 		components: o.components, maintenance: true,
 	}, in)
-	if err != nil {
-		return nil, err
-	}
-	if o.detach {
-		return started(r), nil
-	}
-	var res workflows.Result
-	if err := a.watch(ctx, c, r, &res); err != nil {
-		return &outcome{Result: r}, err
-	}
-	return a.restoreDone(res), nil
 }
 
 func restoreSummary(in workflows.RestoreInput) string {

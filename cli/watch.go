@@ -40,6 +40,22 @@ type moment struct {
 	at       time.Time
 }
 
+// startAndWatch starts a run and shows it to its end, which done tells; detached it returns at once.
+func (a *app) startAndWatch(ctx context.Context, c client.Client, detached bool, done func(workflows.Result) *outcome, s startOptions, input any) (*outcome, error) {
+	r, err := a.start(ctx, c, s, input)
+	if err != nil {
+		return nil, err
+	}
+	if detached {
+		return started(r), nil
+	}
+	var res workflows.Result
+	if err := a.watch(ctx, c, r, &res); err != nil {
+		return &outcome{Result: r}, err
+	}
+	return done(res), nil
+}
+
 // watch follows a run to its end and decodes its result into v. Letting go of
 // ctx detaches: the run goes on.
 func (a *app) watch(ctx context.Context, c client.Client, r run, v any) error {

@@ -166,7 +166,7 @@ func (k *claim) register(ctx context.Context) error {
 			continue
 		}
 		if err == nil && g.Super && g.Attempt != mine.Attempt {
-			err = sleep(ctx, tokenLife+clockSkew) // until the last token of the one before has expired
+			err = plugins.Sleep(ctx, tokenLife+clockSkew) // until the last token of the one before has expired
 		}
 		return err
 	}
@@ -230,7 +230,7 @@ func (k *claim) known(ctx context.Context, c *client) error {
 			if time.Now().After(deadline) {
 				return fmt.Errorf("%s does not take the account of this attempt: %w", c.addrs[i], err)
 			}
-			if err := sleep(ctx, 50*time.Millisecond); err != nil {
+			if err := plugins.Sleep(ctx, 50*time.Millisecond); err != nil {
 				return err
 			}
 		}
@@ -239,17 +239,6 @@ func (k *claim) known(ctx context.Context, c *client) error {
 		return fmt.Errorf("no member answers: %w", plugins.ErrUnavailable)
 	}
 	return nil
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }
 
 // drop removes the attempt's account.

@@ -236,12 +236,8 @@ func (c *client) stream(ctx context.Context, q call) (*head, error) {
 		if q.once || try >= maxTries {
 			return nil, fmt.Errorf("%w: look at the server and its log", err)
 		}
-		t := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			t.Stop()
-			return nil, ctx.Err()
-		case <-t.C:
+		if err := plugins.Sleep(ctx, wait); err != nil {
+			return nil, err
 		}
 		wait = min(2*wait, maxBackoff)
 	}

@@ -217,7 +217,7 @@ func (s *session) everyMode(ctx context.Context, mode string, all []server) erro
 			}
 		}
 		// A member that is known to be dead is not waited for: writers are.
-		if len(done) > 0 && len(done) >= alive || sleep(ctx, 200*time.Millisecond) != nil {
+		if len(done) > 0 && len(done) >= alive || plugins.Sleep(ctx, 200*time.Millisecond) != nil {
 			break
 		}
 	}
@@ -268,7 +268,7 @@ func (s *session) awaitMode(ctx context.Context, mode string, member int) error 
 		if time.Now().After(deadline) {
 			return fmt.Errorf("%s is not %s after %s, but %s", s.c.addrs[member-1], mode, drainFor, m.Mode)
 		}
-		if err := sleep(ctx, 100*time.Millisecond); err != nil {
+		if err := plugins.Sleep(ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
 	}
@@ -291,12 +291,12 @@ func (s *session) drain(ctx context.Context) error {
 			}
 		}
 		if running == 0 {
-			return sleep(ctx, settleFor)
+			return plugins.Sleep(ctx, settleFor)
 		}
 		if time.Now().After(deadline) {
 			return fmt.Errorf("%d transactions still run after %s in read-only mode: %w: end them and try again", running, drainFor, plugins.ErrUnavailable)
 		}
-		if err := sleep(ctx, 50*time.Millisecond); err != nil {
+		if err := plugins.Sleep(ctx, 50*time.Millisecond); err != nil {
 			return err
 		}
 	}

@@ -439,7 +439,7 @@ func (s *session) RestoreAccounts(ctx context.Context, run plugins.Run, r plugin
 			return rep, ctx.Err()
 		}
 		run.Log.Info("the node's caches of accounts end by themselves", "err", err)
-		if err := pause(ctx, cacheValidity); err != nil {
+		if err := plugins.Sleep(ctx, cacheValidity); err != nil {
 			return rep, errors.Join(err)
 		}
 	}
@@ -485,7 +485,7 @@ func (a *accountant) do(ctx context.Context, st step) error {
 		if try == 12 || !strings.Contains(err.Error(), "can only be changed every") {
 			return fmt.Errorf("restore accounts: %w", a.s.cfg.wrap(ctx, st.what, err)) // the statement may hold a hash
 		}
-		if err := pause(ctx, time.Second); err != nil {
+		if err := plugins.Sleep(ctx, time.Second); err != nil {
 			return err
 		}
 	}

@@ -111,7 +111,7 @@ func (s *session) again(ctx context.Context, what string, do func() error) error
 		if err == nil || try == tries || !errors.Is(err, plugins.ErrUnavailable) || ctx.Err() != nil {
 			return err
 		}
-		if err := pause(ctx, time.Duration(try)*200*time.Millisecond); err != nil {
+		if err := plugins.Sleep(ctx, time.Duration(try)*200*time.Millisecond); err != nil {
 			return err
 		}
 	}
@@ -183,20 +183,9 @@ func (s *session) settled(ctx context.Context) error {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("%s: the nodes hold %d versions of the schema: %w: see `nodetool describecluster`", s.cfg.target, len(seen), plugins.ErrUnavailable)
 		}
-		if err := pause(ctx, 100*time.Millisecond); err != nil {
+		if err := plugins.Sleep(ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
 	}
 }
 
@@ -275,7 +264,7 @@ func (p *pass) live(ctx context.Context) {
 			if err := q.Consistency(ownWrite).WithContext(ctx).Exec(); err != nil && ctx.Err() == nil {
 				p.c.run.Log.Warn("show that this unit works", "err", err)
 			}
-			if pause(ctx, aliveEvery) != nil {
+			if plugins.Sleep(ctx, aliveEvery) != nil {
 				return
 			}
 		}
@@ -360,7 +349,7 @@ func (p *pass) await(ctx context.Context, what string, members []string, patienc
 			return nil, alone{fmt.Errorf("%s: the units of %s take no part in the restore: %w: all nodes of a cluster are restored together; look at their workers",
 				p.c.s.cfg.target, strings.Join(lost, ", "), plugins.ErrUnavailable)}
 		}
-		if err := pause(ctx, 200*time.Millisecond); err != nil {
+		if err := plugins.Sleep(ctx, 200*time.Millisecond); err != nil {
 			return nil, err
 		}
 	}

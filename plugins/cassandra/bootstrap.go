@@ -74,7 +74,7 @@ func (p *Plugin) awaitRing(ctx context.Context, t plugins.Target, run plugins.Ru
 			return nil, err
 		}
 		run.Log.Debug("the ring is not up yet", slog.Any("err", err))
-		if perr := pause(ctx, time.Second); perr != nil {
+		if perr := plugins.Sleep(ctx, time.Second); perr != nil {
 			return nil, fmt.Errorf("the ring does not come up: %w: %w", err, perr)
 		}
 	}

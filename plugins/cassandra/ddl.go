@@ -280,7 +280,7 @@ func (s *session) built(ctx context.Context, indexes []element) error {
 			if n > 0 {
 				break
 			}
-			if err := pause(ctx, 50*time.Millisecond); err != nil {
+			if err := plugins.Sleep(ctx, 50*time.Millisecond); err != nil {
 				return err
 			}
 		}

@@ -72,7 +72,7 @@ func (s *session) shared(ctx context.Context, run plugins.Run, mine []plugins.Di
 			run.Log.Info("other nodes' units do not compare now", "units", strings.Join(missing, ", "))
 			break
 		}
-		if err := pause(ctx, 200*time.Millisecond); err != nil {
+		if err := plugins.Sleep(ctx, 200*time.Millisecond); err != nil {
 			return nil, err
 		}
 	}

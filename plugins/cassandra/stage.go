@@ -316,7 +316,7 @@ func (st *staging) resume(ctx context.Context, unit *stored, t tableName, dir st
 		if last == countData(unit.files[t]) && same > 1 {
 			return nil // nothing was moved
 		}
-		if err := pause(ctx, 200*time.Millisecond); err != nil {
+		if err := plugins.Sleep(ctx, 200*time.Millisecond); err != nil {
 			return err
 		}
 	}

@@ -327,7 +327,7 @@ func (s *session) awaitRestores(ctx context.Context, repo string) error {
 		if err != nil || !running {
 			return err
 		}
-		if err := sleep(ctx, 200*time.Millisecond); err != nil {
+		if err := plugins.Sleep(ctx, 200*time.Millisecond); err != nil {
 			return err
 		}
 	}

@@ -300,15 +300,3 @@ func ending(ctx context.Context) (context.Context, context.CancelFunc) {
 	}
 	return context.WithCancel(ctx)
 }
-
-// sleep waits, or until the context ends.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
-}

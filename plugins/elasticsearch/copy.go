@@ -95,7 +95,7 @@ func (s *session) follow(ctx context.Context, task string, docs int64, progress 
 			}
 			progress(min(1, float64(done)/float64(docs)))
 		}
-		if err := sleep(ctx, wait); err != nil {
+		if err := plugins.Sleep(ctx, wait); err != nil {
 			return err
 		}
 	}

@@ -223,7 +223,7 @@ func (p *pin) begin(ctx context.Context, run plugins.Run) error {
 		} else if time.Since(known) > vanished {
 			return p.gone(err)
 		}
-		if err := sleep(ctx, 30*time.Millisecond); err != nil {
+		if err := plugins.Sleep(ctx, 30*time.Millisecond); err != nil {
 			return err
 		}
 	}
@@ -419,7 +419,7 @@ func (p *pin) watch(ctx context.Context, run plugins.Run, path string) error {
 	if err := p.s.c.get(ctx, path+"/_status?filter_path=snapshots.stats", &st); err == nil && len(st.Snapshots) == 1 {
 		run.Report(plugins.Status{Phase: "snapshot", Bytes: st.Snapshots[0].Stats.Processed.Size, Total: st.Snapshots[0].Stats.Total.Size})
 	}
-	return sleep(ctx, 50*time.Millisecond)
+	return plugins.Sleep(ctx, 50*time.Millisecond)
 }
 
 // Backup pins and copies at once.

@@ -361,7 +361,7 @@ func (s *session) one(ctx context.Context, name string) (*index, error) {
 		if err := s.shards(ctx, &state{Indices: map[string]*index{name: x}}); err != nil || x.complete() || time.Now().After(deadline) {
 			return x, err
 		}
-		if err := sleep(ctx, 50*time.Millisecond); err != nil {
+		if err := plugins.Sleep(ctx, 50*time.Millisecond); err != nil {
 			return nil, err
 		}
 	}

@@ -310,7 +310,7 @@ func (c *claim) fromSnapshot(ctx context.Context, run plugins.Run, repo *reposit
 			break
 		}
 		run.Report(plugins.Status{Phase: "restore", Total: d.bytes, Bytes: s.recovered(ctx, repo.name)})
-		if err := sleep(ctx, 50*time.Millisecond); err != nil {
+		if err := plugins.Sleep(ctx, 50*time.Millisecond); err != nil {
 			return err
 		}
 	}
@@ -365,7 +365,7 @@ func (s *session) awaitPrimaries(ctx context.Context, b *content, units []string
 			slices.Sort(red)
 			return fmt.Errorf("%s: after the restore not all shards of %s came up: %w: ask GET /_cluster/allocation/explain why", s.target, some(red), plugins.ErrUnavailable)
 		}
-		if err := sleep(ctx, 200*time.Millisecond); err != nil {
+		if err := plugins.Sleep(ctx, 200*time.Millisecond); err != nil {
 			return err
 		}
 	}

@@ -64,7 +64,7 @@ func (p *pin) read(ctx context.Context, roots []string, complete bool) error {
 			sc.known[t.entries[i].Path] = &t.entries[i]
 		}
 		if !t.settled || pass > 0 {
-			if err := pause(ctx, granule); err != nil {
+			if err := plugins.Sleep(ctx, granule); err != nil {
 				return err
 			}
 		}

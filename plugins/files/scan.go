@@ -192,7 +192,7 @@ func (sc *scanner) file(ctx context.Context, dir int, name, path string) error {
 		if try == 20 {
 			return fmt.Errorf("changes faster than it can be read: stop the program that writes it: %w", plugins.ErrData)
 		}
-		if err := pause(ctx, granule); err != nil {
+		if err := plugins.Sleep(ctx, granule); err != nil {
 			return err
 		}
 	}
@@ -276,15 +276,4 @@ func describe(st unix.Stat_t, kind string) meta {
 
 func versionOf(st unix.Stat_t) version {
 	return version{Dev: uint64(st.Dev), Ino: st.Ino, CTime: st.Ctim.Nano()}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }

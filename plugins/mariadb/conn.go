@@ -143,20 +143,9 @@ func killSlots(ctx context.Context, db *sql.DB, kinds ...string) error {
 				return fmt.Errorf("end connection %s of an earlier attempt: %w", id, err)
 			}
 		}
-		if err := sleep(ctx, 50*time.Millisecond); err != nil {
+		if err := plugins.Sleep(ctx, 50*time.Millisecond); err != nil {
 			return err
 		}
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
 	}
 }
 

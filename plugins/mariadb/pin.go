@@ -79,7 +79,7 @@ func (s *session) pin(ctx context.Context, n int, tolerant bool) (*pin, error) {
 			}
 			return nil, classify(ctx, err)
 		}
-		if err := sleep(ctx, time.Duration(try)*200*time.Millisecond); err != nil {
+		if err := plugins.Sleep(ctx, time.Duration(try)*200*time.Millisecond); err != nil {
 			return nil, err
 		}
 	}

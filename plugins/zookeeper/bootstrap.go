@@ -93,18 +93,12 @@ func (s *session) await(ctx context.Context, m plugins.Member) error {
 		if err == nil {
 			return nil
 		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
 		if time.Now().After(deadline) {
 			return fmt.Errorf("%s on %s does not answer after its start: read the server's log: %w: %w", s.target, m.Name, plugins.ErrUnavailable, err)
 		}
-		t := time.NewTimer(200 * time.Millisecond)
-		select {
-		case <-ctx.Done():
-		case <-t.C:
+		if err := plugins.Sleep(ctx, 200*time.Millisecond); err != nil {
+			return err
 		}
-		t.Stop()
 	}
 }
 

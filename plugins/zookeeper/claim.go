@@ -163,12 +163,8 @@ func (s *session) wait(ctx context.Context, c *zk.Conn, conn *zkwire.Conn) error
 		if time.Now().After(deadline) {
 			return fmt.Errorf("an earlier attempt still holds session 0x%x: end its process: %w", uint64(st.EphemeralOwner), plugins.ErrUnavailable)
 		}
-		t := time.NewTimer(100 * time.Millisecond)
-		select {
-		case <-ctx.Done():
-			t.Stop()
-			return ctx.Err()
-		case <-t.C:
+		if err := plugins.Sleep(ctx, 100*time.Millisecond); err != nil {
+			return err
 		}
 	}
 }

@@ -53,12 +53,8 @@ func (s *session) learn(ctx context.Context, t *tree) {
 		if t.kindsKnown || err != nil || newest <= last || try == 20 {
 			return
 		}
-		timer := time.NewTimer(50 * time.Millisecond)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if plugins.Sleep(ctx, 50*time.Millisecond) != nil {
 			return
-		case <-timer.C:
 		}
 	}
 }
