@@ -118,12 +118,7 @@ func (s *Store) Cleanup(ctx context.Context, keep ...Ref) (CleanupReport, error)
 }
 
 func (s *Store) cleanTmp(rep *CleanupReport, keep []Ref) error {
-	d, err := s.root.Open(dirTmp)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	es, err := d.ReadDir(-1)
+	es, err := s.list(dirTmp)
 	if err != nil {
 		return err
 	}
@@ -158,12 +153,7 @@ func (s *Store) cleanObjects(ctx context.Context, rep *CleanupReport) error {
 }
 
 func (s *Store) cleanObjectDir(dir string, rep *CleanupReport) error {
-	d, err := s.root.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	es, err := d.ReadDir(-1)
+	es, err := s.list(dir)
 	if err != nil {
 		return err
 	}

@@ -33,17 +33,7 @@ func boundsHash(first, last []byte) [sha256.Size]byte {
 // plan reads the indexes and notes, piece by piece, what must be found.
 func (c *unitCheck) plan(ctx context.Context) error {
 	c.parts = make([][]partCheck, len(c.f.Pieces))
-	byIndex := make([]int, len(c.f.Artifacts))
-	for i := range byIndex {
-		byIndex[i] = i
-	}
-	slices.SortFunc(byIndex, func(a, b int) int {
-		x, y := c.f.Artifacts[a].Index, c.f.Artifacts[b].Index
-		if x.Piece != y.Piece {
-			return x.Piece - y.Piece
-		}
-		return int(x.Offset - y.Offset)
-	})
+	byIndex := indexOrder(c.f)
 	var l *loaded
 	defer func() {
 		if l != nil {

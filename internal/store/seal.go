@@ -25,14 +25,9 @@ func links(fi fs.FileInfo) uint64 {
 
 // subdirs lists the directories in a directory, sorted; links are none.
 func (s *Store) subdirs(dir string) ([]string, error) {
-	d, err := s.root.Open(dir)
+	es, err := s.list(dir)
 	if err != nil {
 		return nil, err
-	}
-	defer d.Close()
-	es, err := d.ReadDir(-1)
-	if err != nil {
-		return nil, fmt.Errorf("list %s: %w", dir, err)
 	}
 	var out []string
 	for _, e := range es {
@@ -42,6 +37,20 @@ func (s *Store) subdirs(dir string) ([]string, error) {
 	}
 	slices.Sort(out)
 	return out, nil
+}
+
+// list gives what stands in a directory of the store, in no order.
+func (s *Store) list(dir string) ([]fs.DirEntry, error) {
+	d, err := s.root.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	es, err := d.ReadDir(-1)
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", dir, err)
+	}
+	return es, nil
 }
 
 // Refs lists the directories of all backups, complete or not, safety backups

@@ -84,19 +84,25 @@ func (s *Store) openUnit(ctx context.Context, ref Ref, id UnitID, want *manifest
 	return u, nil
 }
 
-// readDigests reads the index of every artifact, pack by pack.
-func (u *UnitReader) readDigests(ctx context.Context, content keys.Key) error {
-	order := make([]int, len(u.file.Artifacts))
+// indexOrder gives the positions of a unit's artifacts in the order in which their indexes are stored.
+func indexOrder(f *manifest.UnitFile) []int {
+	order := make([]int, len(f.Artifacts))
 	for i := range order {
 		order[i] = i
 	}
 	slices.SortFunc(order, func(a, b int) int {
-		x, y := u.file.Artifacts[a].Index, u.file.Artifacts[b].Index
+		x, y := f.Artifacts[a].Index, f.Artifacts[b].Index
 		if x.Piece != y.Piece {
 			return x.Piece - y.Piece
 		}
 		return int(x.Offset - y.Offset)
 	})
+	return order
+}
+
+// readDigests reads the index of every artifact, pack by pack.
+func (u *UnitReader) readDigests(ctx context.Context, content keys.Key) error {
+	order := indexOrder(u.file)
 	u.infos = make([]plugins.ArtifactInfo, len(order))
 	var blob []byte
 	var at manifest.Part // of blob
