@@ -118,6 +118,33 @@ func (b *bench) fill(t testing.TB, on plugins.Target, seed int64) {
 			}
 		}
 	}
+	b.quiet(t, on)
+}
+
+// quiet waits until no node has an update of a view under way: what was acknowledged reaches
+// views later, on a loaded machine much later, and counts as a write when it does.
+func (b *bench) quiet(t testing.TB, on plugins.Target) {
+	t.Helper()
+	for n := range on.Members {
+		c := b.client(t, on, n)
+		last := int64(-1)
+		for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(500 * time.Millisecond) {
+			var batches, writes int64
+			must(t, c.Query(`SELECT count(*) FROM system.batches`).Scan(&batches))
+			it, sum := c.Query(`SELECT count FROM system_views.local_write_latency WHERE keyspace_name = 'zoo' ALLOW FILTERING`).Iter(), int64(0)
+			for it.Scan(&writes) {
+				sum += writes
+			}
+			must(t, it.Close())
+			if batches == 0 && sum == last {
+				break
+			}
+			if last = sum; time.Now().After(deadline) {
+				t.Fatalf("node %d still writes: %d batches", n+1, batches)
+			}
+		}
+		c.Close()
+	}
 }
 
 // definitions are the lines of a fingerprint that tell of schema and accounts.

@@ -37,7 +37,7 @@ func awkward() []string {
 	add(`UPDATE cso_inventory.collections USING TIMESTAMP %d SET l = [9] + l, m['third'] = 3 WHERE id = 2`)
 	add(`DELETE m['first'] FROM cso_inventory.collections USING TIMESTAMP %d WHERE id = 2`)
 	add(`UPDATE cso_inventory.collections USING TIMESTAMP %d SET u.zip = 5 WHERE id = 3`) // a field of a type that is not frozen
-	add(fmt.Sprintf(`UPDATE cso_inventory.collections USING TIMESTAMP %%d AND TTL %d SET m['lapses'] = 4, u.street = 'lapses' WHERE id = 3`, until(expiresAt)))
+	add(fmt.Sprintf(`UPDATE cso_inventory.collections USING TIMESTAMP %%d AND TTL %s SET m['lapses'] = 4, u.street = 'lapses' WHERE id = 3`, until(expiresAt)))
 	add(`INSERT INTO cso_inventory.collections (id, l, s, m) VALUES (4, [], {}, {}) USING TIMESTAMP %d`)
 
 	add(`INSERT INTO cso_inventory.statics (a, b, shared, "Shared List") VALUES ('only static', 1, 'no rows', [1, 2]) USING TIMESTAMP %d`)
@@ -54,11 +54,11 @@ func awkward() []string {
 	add(`UPDATE cso_inventory.evolved USING TIMESTAMP 1500000000000000 SET y = 666 WHERE key = -1`) // before the drop: hidden for ever
 	add(`UPDATE cso_inventory.evolved USING TIMESTAMP %d SET a = 'beside a hidden cell' WHERE key = -1`)
 
-	ttl := func(offset int64) int64 { return until(expiresAt + offset) }
-	add(fmt.Sprintf(`INSERT INTO cso_inventory.expiring (k, a, b) VALUES (-1, 'one', 'row') USING TTL %d AND TIMESTAMP %%d`, ttl(0)))
-	add(fmt.Sprintf(`UPDATE cso_inventory.expiring USING TTL %d AND TIMESTAMP %%d SET b = 'another expiry' WHERE k = -1`, ttl(86400)))
+	ttl := func(offset int64) string { return until(expiresAt + offset) }
+	add(fmt.Sprintf(`INSERT INTO cso_inventory.expiring (k, a, b) VALUES (-1, 'one', 'row') USING TTL %s AND TIMESTAMP %%d`, ttl(0)))
+	add(fmt.Sprintf(`UPDATE cso_inventory.expiring USING TTL %s AND TIMESTAMP %%d SET b = 'another expiry' WHERE k = -1`, ttl(86400)))
 	add(`INSERT INTO cso_inventory.expiring (k, a, b) VALUES (-2, 'never', 'lapses') USING TTL 0 AND TIMESTAMP %d`)
-	add(fmt.Sprintf(`UPDATE cso_inventory.expiring USING TTL %d AND TIMESTAMP %%d SET m = {'a': 'b'} WHERE k = -3`, ttl(10)))
+	add(fmt.Sprintf(`UPDATE cso_inventory.expiring USING TTL %s AND TIMESTAMP %%d SET m = {'a': 'b'} WHERE k = -3`, ttl(10)))
 	add(`INSERT INTO cso_inventory.expiring (k, a) VALUES (-4, 'lapsed at once') USING TTL 1 AND TIMESTAMP %d`)
 
 	add(`INSERT INTO "Mixed_Case"."Table" ("Key", "Ünï ""cödé""", "from") VALUES ('a ''key''', 'indexed', {a: 1}) USING TIMESTAMP %d`)

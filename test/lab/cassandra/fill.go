@@ -8,7 +8,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -178,7 +180,7 @@ func execAll(ctx context.Context, c *gocql.Session, limit int, statements []stri
 	g.SetLimit(limit)
 	for _, s := range statements {
 		g.Go(func() error {
-			if err := c.Query(s).Consistency(gocql.All).WithContext(ctx).Exec(); err != nil {
+			if err := c.Query(dated(s)).Consistency(gocql.All).WithContext(ctx).Exec(); err != nil {
 				return fmt.Errorf("%.300s: %w", s, err)
 			}
 			return nil
@@ -187,8 +189,21 @@ func execAll(ctx context.Context, c *gocql.Session, limit int, statements []stri
 	return g.Wait()
 }
 
-// until is the time to live, in seconds, of a cell that expires at an absolute second.
-func until(at int64) int64 { return at - time.Now().Unix() }
+// until stands in a statement for the time to live of a cell that expires at an absolute second.
+func until(at int64) string { return fmt.Sprintf("{until %d}", at) }
+
+var untils = regexp.MustCompile(`\{until (\d+)\}`)
+
+// dated puts in the times to live, in seconds from now: a statement may have waited long for its turn.
+func dated(statement string) string {
+	return untils.ReplaceAllStringFunc(statement, func(s string) string {
+		at, err := strconv.ParseInt(untils.FindStringSubmatch(s)[1], 10, 64)
+		if err != nil {
+			return s // the server refuses it
+		}
+		return strconv.FormatInt(at-time.Now().Unix(), 10)
+	})
+}
 
 // generated are rows and increments of counters that differ from seed to seed.
 func generated(r *rand.Rand) (ss, counts []string) {
@@ -210,7 +225,7 @@ func generated(r *rand.Rand) (ss, counts []string) {
 	for i := range 40 {
 		add(`INSERT INTO cso_inventory.collections (id, l, s, m, fl, t) VALUES (%d, [%d, %d], {'x', 'y%d'}, {'a': %d, 'b': %d}, ['p', 'q'], (%d, 'tuple', [1, 2]))`, 100+i, r.IntN(9), r.IntN(9), i, r.IntN(99), r.IntN(99), i)
 		// Expiry differs row by row, and cell by cell below.
-		ss = append(ss, fmt.Sprintf(`INSERT INTO cso_inventory.expiring (k, a, b) VALUES (%d, 'a%d', 'b') USING TTL %d AND TIMESTAMP %d`, i, r.IntN(99), until(expiresAt+int64(i)*3600), at+int64(i)))
+		ss = append(ss, fmt.Sprintf(`INSERT INTO cso_inventory.expiring (k, a, b) VALUES (%d, 'a%d', 'b') USING TTL %s AND TIMESTAMP %d`, i, r.IntN(99), until(expiresAt+int64(i)*3600), at+int64(i)))
 		for c := range 3 {
 			// A counter's value is what was counted; it has no write time.
 			for range 1 + r.IntN(2) {
