@@ -24,7 +24,7 @@ func (w *structure) call(ctx context.Context, q call) error {
 	if q.method != "GET" && (strings.HasPrefix(q.path, "/_api/index") || strings.HasPrefix(q.path, "/_api/view")) {
 		q.timeout = longCall // it is built over all documents before the server answers
 	}
-	_, err := w.s.c.do(ctx, q)
+	_, err := w.write(ctx, q)
 	if w.spoiled(err) {
 		return nil
 	}
@@ -384,6 +384,7 @@ func (w *structure) tasks(ctx context.Context, items []item) error {
 		if err := w.s.mine(ctx); err != nil {
 			return err
 		}
+		w.below.spread(ctx, w.s, w.run)
 		_, err = w.s.main.do(ctx, call{method: "PUT", db: it.db, path: "/_api/tasks/" + esc(it.name), body: def})
 		if err != nil && !numbered(err, errTaskDuplicate) {
 			return fmt.Errorf("make %s: %w", it, err)
