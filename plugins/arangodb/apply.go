@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/big"
 	"strings"
@@ -183,34 +182,9 @@ func (t *collectionTask) put(ctx context.Context) error {
 	return t.send(ctx, body, true)
 }
 
-// native writes documents through the interface of arangorestore, which is not documented: false when the server
-// refuses them, for one document or as a whole, and send must try.
-func (t *collectionTask) native(ctx context.Context, body []byte) (bool, error) {
-	if t.s.options(t.run, "native") != "yes" {
-		return false, nil
-	}
-	var docs []json.RawMessage
-	if err := json.Unmarshal(body, &docs); err != nil {
-		return false, err
-	}
-	lines := make([]byte, 0, len(body)+32*len(docs))
-	for _, d := range docs { // the envelope, as a document may have an attribute "type" of its own
-		lines = append(append(append(lines, `{"type":2300,"data":`...), d...), "}\n"...)
-	}
-	_, err := t.write(ctx, call{method: "PUT", db: t.db, path: "/_api/replication/restore-data", query: map[string]string{"collection": t.name}, raw: lines})
-	if err == nil {
-		return true, nil
-	}
-	var refusal *apiError
-	if errors.As(err, &refusal) && !refusal.transient() && !errors.Is(err, plugins.ErrAuth) {
-		return false, nil
-	}
-	return false, err
-}
-
 // send writes documents. The server answers for each that it refuses.
 func (t *collectionTask) send(ctx context.Context, body []byte, patient bool) error {
-	if done, err := t.native(ctx, body); done || err != nil {
+	if done, err := t.nativeData(ctx, body); done || err != nil {
 		return err
 	}
 	q := call{method: "POST", db: t.db, path: "/_api/document/" + esc(t.name), query: t.query(), body: json.RawMessage(body)}
