@@ -52,6 +52,11 @@ func (s *session) AccountArtifact(name string) bool { return name == accountsNam
 // arangorestore, as no documented one takes a hash.
 func (s *session) RestoreAccounts(ctx context.Context, run plugins.Run, r plugins.ArtifactReader) (plugins.Report, error) {
 	rep, err := s.restoreAccounts(ctx, run, r)
+	if err == nil {
+		if ferr := s.furl(ctx); ferr != nil {
+			run.Log.Warn("the hot backup below this restore is kept by the servers until the next backup", "error", ferr)
+		}
+	}
 	return rep, s.finish(ctx, err)
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/big"
 	"strings"
@@ -183,38 +182,13 @@ func (t *collectionTask) put(ctx context.Context) error {
 	return t.send(ctx, body, true)
 }
 
-// native writes documents through the interface of arangorestore, which is not documented: false when the server
-// refuses them, for one document or as a whole, and send must try.
-func (t *collectionTask) native(ctx context.Context, body []byte) (bool, error) {
-	if t.s.options(t.run, "native") != "yes" {
-		return false, nil
-	}
-	var docs []json.RawMessage
-	if err := json.Unmarshal(body, &docs); err != nil {
-		return false, err
-	}
-	lines := make([]byte, 0, len(body)+32*len(docs))
-	for _, d := range docs { // the envelope, as a document may have an attribute "type" of its own
-		lines = append(append(append(lines, `{"type":2300,"data":`...), d...), "}\n"...)
-	}
-	_, err := t.s.c.do(ctx, call{method: "PUT", db: t.db, path: "/_api/replication/restore-data", query: map[string]string{"collection": t.name}, raw: lines})
-	if err == nil {
-		return true, nil
-	}
-	var refusal *apiError
-	if errors.As(err, &refusal) && !refusal.transient() && !errors.Is(err, plugins.ErrAuth) {
-		return false, nil
-	}
-	return false, err
-}
-
 // send writes documents. The server answers for each that it refuses.
 func (t *collectionTask) send(ctx context.Context, body []byte, patient bool) error {
-	if done, err := t.native(ctx, body); done || err != nil {
+	if done, err := t.nativeData(ctx, body); done || err != nil {
 		return err
 	}
 	q := call{method: "POST", db: t.db, path: "/_api/document/" + esc(t.name), query: t.query(), body: json.RawMessage(body)}
-	a, err := t.s.c.do(ctx, q)
+	a, err := t.write(ctx, q)
 	if err != nil {
 		return err
 	}
@@ -223,7 +197,7 @@ func (t *collectionTask) send(ctx context.Context, body []byte, patient bool) er
 	}
 	// Once more, and not silent: one answer for each document, in their order. Replacing twice does no harm.
 	q.query["silent"] = "false"
-	if a, err = t.s.c.do(ctx, q); err != nil {
+	if a, err = t.write(ctx, q); err != nil {
 		return err
 	}
 	var answers []struct {
@@ -290,7 +264,7 @@ func (t *collectionTask) remove(ctx context.Context) error {
 	}
 	keys := t.removes
 	t.removes = nil
-	_, err := t.s.c.do(ctx, call{method: "DELETE", db: t.db, path: "/_api/document/" + esc(t.name), query: map[string]string{"silent": "true", "ignoreRevs": "true"}, body: keys})
+	_, err := t.write(ctx, call{method: "DELETE", db: t.db, path: "/_api/document/" + esc(t.name), query: map[string]string{"silent": "true", "ignoreRevs": "true"}, body: keys})
 	return err
 }
 
@@ -306,7 +280,7 @@ func (t *collectionTask) touch(ctx context.Context, key string) error {
 	// A document that is there has already moved the generator, and must not be replaced.
 	q := call{method: "POST", db: t.db, path: "/_api/document/" + esc(t.name), body: doc, query: t.query()}
 	delete(q.query, "overwriteMode")
-	if _, err := t.s.c.do(ctx, q); numbered(err, errUnique) || t.spoiled(err) {
+	if _, err := t.write(ctx, q); numbered(err, errUnique) || t.spoiled(err) {
 		return nil
 	} else if err != nil {
 		return err

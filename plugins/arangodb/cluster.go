@@ -142,10 +142,15 @@ func (s clusterSession) Pin(ctx context.Context, run plugins.Run) (plugins.Pin, 
 	if err := s.undoReadOnly(ctx, run); err != nil {
 		return nil, err
 	}
+	words, warn, err := s.beside(ctx, run) // not while read-only: then only the super user may
+	if err != nil {
+		return nil, err
+	}
 	v, err := s.clusterView(ctx, run, s.options(run, "read_only") != "no")
 	if err != nil {
 		return nil, ended(ctx, err)
 	}
+	v.tell(words, warn)
 	return newPin(v, marks), nil
 }
 

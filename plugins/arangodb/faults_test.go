@@ -246,6 +246,20 @@ func (h *hook) Create(ctx context.Context, a plugins.Artifact) (plugins.RecordWr
 	return h.Memory.Create(ctx, a)
 }
 
+// opening is a backup that something happens to before the n-th artifact is read.
+type opening struct {
+	*plugintest.Memory
+	n    atomic.Int64
+	then func()
+}
+
+func (o *opening) Open(ctx context.Context, name string) (plugins.RecordReader, error) {
+	if o.n.Add(-1) == 0 {
+		o.then()
+	}
+	return o.Memory.Open(ctx, name)
+}
+
 type node struct{ ID, Name, Role, URL string }
 
 func (w *world) nodes(t testing.TB, role string) (out []node) {

@@ -43,6 +43,10 @@ func (s singleSession) Pin(ctx context.Context, run plugins.Run) (plugins.Pin, e
 	if err != nil {
 		return nil, ended(ctx, err)
 	}
+	words, warn, err := s.beside(ctx, run)
+	if err != nil {
+		return nil, err
+	}
 	take := s.plainView
 	if s.options(run, "dump") == "parallel" {
 		take = s.parallelView
@@ -51,7 +55,16 @@ func (s singleSession) Pin(ctx context.Context, run plugins.Run) (plugins.Pin, e
 	if err != nil {
 		return nil, ended(ctx, err)
 	}
+	v.tell(words, warn)
 	return newPin(v, marks), nil
+}
+
+// tell adds to what the manifest says of a view.
+func (v *view) tell(words, warn string) {
+	v.words += words
+	if warn != "" {
+		v.warn = append(v.warn, warn)
+	}
 }
 
 // snapshot is a view of now, without making writers wait.

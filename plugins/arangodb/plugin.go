@@ -36,8 +36,9 @@ const defaultTimeout = 2 * time.Minute
 // session is then the super user); ca_file, cert_file, key_file; timeout (how long a
 // server may be silent, default 2m); dump (`parallel`: read by the interface for
 // parallel dumps of version 3.12 where the server has it); native (`yes`: write
-// documents through the undocumented interface of arangorestore); read_only (`no`: do not make a cluster
-// read-only for the moment of a pin, which then is no consistency point).
+// definitions and documents through the undocumented interface of arangorestore); read_only (`no`: do not make a
+// cluster read-only for the moment of a pin, which then is no consistency point); hot_backup (`restore`, the default:
+// where the servers can, one lies below every restore until it is complete; `always`: one beside the newest backup too; `no`).
 type Plugin struct {
 	root string // where Discover looks for the standard places; empty: /
 }
@@ -259,12 +260,16 @@ func (s *session) hint(err error) error {
 	return err
 }
 
-// PreHook and PostHook undo a read-only mode that an attempt which died has left behind.
+// PreHook undoes a read-only mode that an attempt which died has left behind, and before a backup deletes
+// the hot backups of earlier runs.
 func (s *session) PreHook(ctx context.Context, run plugins.Run) error {
-	return s.undoReadOnly(ctx, run)
+	if err := s.undoReadOnly(ctx, run); err != nil {
+		return err
+	}
+	return s.sweepHot(ctx, run)
 }
 
-// PostHook is as PreHook.
+// PostHook undoes a read-only mode likewise.
 func (s *session) PostHook(ctx context.Context, run plugins.Run) error {
 	return s.undoReadOnly(ctx, run)
 }

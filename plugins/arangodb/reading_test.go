@@ -52,22 +52,6 @@ func TestSimulatedParallelDump(t *testing.T) {
 	})
 }
 
-// TestSimulatedNative: documents written through the interface of arangorestore come out the same.
-func TestSimulatedNative(t *testing.T) {
-	everyMode(t, func(t *testing.T, w *world) {
-		for _, m := range w.on.Members {
-			m.Options["native"] = "yes"
-		}
-		wreck(t, w.on, 6)
-		hits := w.count(t, "/restore-data")
-		must(t, restore(t, w.on, w.clean))
-		if n := hits(); n < 3 {
-			t.Errorf("%d requests: documents were written another way", n)
-		}
-		w.same(t)
-	})
-}
-
 // TestSimulatedIncremental: unchanged collections are not read again by a backup, a plan or a restore.
 func TestSimulatedIncremental(t *testing.T) {
 	for _, cfg := range append([]server.Config{{Version: "3.8", Mode: "single"}}, modes...) {

@@ -27,6 +27,7 @@ type applier struct {
 	want  *stored
 	same  bool // the backup is of the same mode
 	bytes atomic.Int64
+	below safetyNet
 
 	mu      sync.Mutex
 	rep     plugins.Report
@@ -47,10 +48,28 @@ func (s *session) Restore(ctx context.Context, run plugins.Run, r plugins.Artifa
 	a.rep.Artifacts, a.rep.Removed = len(a.touched), len(a.removed)
 	a.rep.Unchanged = max(0, len(r.Artifacts())-2-len(a.touched)) // generators and accounts apart
 	a.rep.Bytes = a.bytes.Load()
+	if a.below.made != "" {
+		a.rep.Consistency += "; hot backup " + a.below.made + " lay below it"
+	}
+	if a.below.warn != "" {
+		a.rep.Warnings = append(a.rep.Warnings, a.below.warn)
+	}
+	if err != nil && run.Operation == plugins.OpRollback {
+		err = s.below(ctx, err)
+	}
 	return a.rep, s.finish(ctx, err)
 }
 
+// write sends what changes the server.
+func (a *applier) write(ctx context.Context, q call) (*answer, error) {
+	a.below.spread(ctx, a.s, a.run)
+	return a.s.c.do(ctx, q)
+}
+
 func (a *applier) all(ctx context.Context) (err error) {
+	if _, err := a.s.hotOption(a.run); err != nil {
+		return err
+	}
 	if a.want, err = readStored(ctx, a.r); err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ func (w *structure) call(ctx context.Context, q call) error {
 	if q.method != "GET" && (strings.HasPrefix(q.path, "/_api/index") || strings.HasPrefix(q.path, "/_api/view")) {
 		q.timeout = longCall // it is built over all documents before the server answers
 	}
-	_, err := w.s.c.do(ctx, q)
+	_, err := w.write(ctx, q)
 	if w.spoiled(err) {
 		return nil
 	}
@@ -205,7 +205,7 @@ func (w *structure) collections(ctx context.Context, items []item) error {
 			k["lastValue"] = json.Number(last)
 			def["keyOptions"] = map[string]any(k)
 		}
-		if err := w.call(ctx, call{method: "POST", db: it.db, path: "/_api/collection", body: def}); err != nil {
+		if err := w.make(ctx, call{db: it.db, path: "/_api/collection", body: def}, "restore-collection", object{"parameters": def, "indexes": []any{}}); err != nil {
 			return fmt.Errorf("make %s: %w", it, err)
 		}
 		w.fresh[it.db+"/"+it.name] = true
@@ -334,7 +334,8 @@ func (w *structure) indexes(ctx context.Context, items []item) error {
 			return err
 		}
 		def["name"] = name
-		if err := w.call(ctx, call{method: "POST", db: it.db, path: "/_api/index", query: map[string]string{"collection": coll}, body: def}); err != nil {
+		documented := call{db: it.db, path: "/_api/index", query: map[string]string{"collection": coll}, body: def}
+		if err := w.make(ctx, documented, "restore-indexes", object{"parameters": object{"name": coll}, "indexes": []any{def}}); err != nil {
 			return fmt.Errorf("make %s: %w", it, err)
 		}
 	}
@@ -356,7 +357,7 @@ func (w *structure) views(ctx context.Context, items []item) error {
 				continue
 			}
 			def["name"] = it.name
-			if err := w.call(ctx, call{method: "POST", db: it.db, path: "/_api/view", body: def}); err != nil {
+			if err := w.make(ctx, call{db: it.db, path: "/_api/view", body: def}, "restore-view", def); err != nil {
 				return fmt.Errorf("make %s: %w", it, err)
 			}
 		}
@@ -384,6 +385,7 @@ func (w *structure) tasks(ctx context.Context, items []item) error {
 		if err := w.s.mine(ctx); err != nil {
 			return err
 		}
+		w.below.spread(ctx, w.s, w.run)
 		_, err = w.s.main.do(ctx, call{method: "PUT", db: it.db, path: "/_api/tasks/" + esc(it.name), body: def})
 		if err != nil && !numbered(err, errTaskDuplicate) {
 			return fmt.Errorf("make %s: %w", it, err)

@@ -41,30 +41,76 @@ func createHotBackup(r *request) error {
 	if strings.Trim(label, keyCharacters) != "" {
 		return fail(10, "malformed label")
 	}
-	now := time.Now().UTC()
-	id := now.Format("2006-01-02T15.04.05.000") + "Z_" + label
-	path := r.backupPath(id)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	if err := r.store.WriteBackup(path); err != nil {
-		return err
-	}
-	info, err := os.Stat(path)
+	inconsistent, err := r.lockWrites(o)
 	if err != nil {
 		return err
 	}
-	servers := 1
-	if r.isCluster() {
-		servers = len(r.dbServers())
-	}
-	meta := value.New("id", id, "datetime", now.Format("2006-01-02T15:04:05Z"), "version", r.cfg.Version, "available", true,
-		"nrDBServers", servers, "nrFiles", servers, "nrPiecesPresent", servers, "sizeInBytes", info.Size(),
-		"potentiallyInconsistent", false, "keys", []any{})
-	if err := os.WriteFile(path+".json", value.JSON(meta), 0o600); err != nil {
+	id := time.Now().UTC().Format("2006-01-02T15.04.05.000") + "Z_" + label
+	meta, err := r.writeHotBackup(id, inconsistent)
+	if err != nil {
 		return err
 	}
 	return r.result(201, meta.Keep("id", "datetime", "nrDBServers", "nrFiles", "sizeInBytes", "potentiallyInconsistent"))
+}
+
+func (s *Server) writeHotBackup(id string, inconsistent bool) (*value.Object, error) {
+	path := s.backupPath(id)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	if err := s.store.WriteBackup(path); err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	servers := 1
+	if s.isCluster() {
+		servers = len(s.dbServers())
+	}
+	meta := value.New("id", id, "datetime", time.Now().UTC().Format("2006-01-02T15:04:05Z"), "version", s.cfg.Version, "available", true,
+		"nrDBServers", servers, "nrFiles", servers, "nrPiecesPresent", servers, "sizeInBytes", info.Size(),
+		"potentiallyInconsistent", inconsistent, "keys", []any{})
+	return meta, os.WriteFile(path+".json", value.JSON(meta), 0o600)
+}
+
+// lockWrites waits until no transaction that may write is open: the global lock. What is behind it is the copy itself, which is one transaction.
+func (r *request) lockWrites(o *value.Object) (inconsistent bool, err error) {
+	deadline := time.Now().Add(time.Duration(o.Int("timeout", 120)) * time.Second)
+	for {
+		writing := []*stream{}
+		r.streams.each(func(_ string, s *stream) {
+			if s.mu.TryLock() {
+				defer s.mu.Unlock()
+				if s.status != "running" || len(s.write) == 0 {
+					return
+				}
+			}
+			writing = append(writing, s)
+		})
+		if len(writing) == 0 || r.http.Context().Err() != nil {
+			return false, r.http.Context().Err()
+		}
+		if time.Now().Before(deadline) {
+			time.Sleep(20 * time.Millisecond)
+			continue
+		}
+		switch {
+		case o.Bool("force", false):
+			for _, s := range writing {
+				s.mu.Lock()
+				if s.status == "running" {
+					s.abort(r.Server)
+				}
+				s.mu.Unlock()
+			}
+		case o.Bool("allowInconsistent", false):
+			return true, nil
+		default:
+			return false, fail(18, "could not acquire the global transaction lock in time").withCode(408)
+		}
+	}
 }
 
 func listHotBackups(r *request) error {
@@ -118,8 +164,15 @@ func restoreHotBackup(r *request) error {
 	if _, err := os.Stat(path); err != nil {
 		return fail(404, "no such backup")
 	}
+	meta, err := os.ReadFile(path + ".json")
+	if err != nil {
+		return err
+	}
+	if v := value.MustObject(meta).String("version"); v != r.cfg.Version {
+		return fail(400, "the backup is of version %s, this server is %s", v, r.cfg.Version)
+	}
 	previous := fmt.Sprintf("FAILSAFE_%s", time.Now().UTC().Format("2006-01-02T15.04.05.000Z"))
-	if err := r.store.WriteBackup(r.backupPath(previous)); err != nil {
+	if _, err := r.writeHotBackup(previous, false); err != nil {
 		return err
 	}
 	r.batches.closeAll()

@@ -162,20 +162,24 @@ func abortStream(r *request) error {
 	if s.status == "committed" {
 		return fail(1652)
 	}
-	s.status = "aborted"
-	r.locks.free(s.id)
+	s.abort(r.Server)
 	return r.result(200, value.New("id", s.id, "status", s.status))
 }
 
+// abort is for who holds the transaction's lock.
+func (s *stream) abort(of *Server) {
+	s.status = "aborted"
+	of.locks.free(s.id)
+}
+
 func (s *Server) expireStreams(now time.Time) {
-	s.streams.each(func(id string, t *stream) {
+	s.streams.each(func(_ string, t *stream) {
 		if !t.mu.TryLock() {
 			return
 		}
 		defer t.mu.Unlock()
 		if t.status == "running" && now.After(t.until) {
-			t.status = "aborted"
-			s.locks.free(id)
+			t.abort(s)
 		}
 	})
 	s.streams.expire(now)
