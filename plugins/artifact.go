@@ -25,6 +25,7 @@ type Artifact struct {
 	Identity   string            `json:"identity,omitempty"`   // cheap proof that content is unchanged, for Reuse; empty: none
 	Attributes map[string]string `json:"attributes,omitempty"` // small, not secret, not data; stored in clear
 	Volatile   bool              `json:"volatile,omitempty"`   // not compared after a restore (reason in Inexact)
+	Dense      bool              `json:"-"`                    // its bytes are compressed already: to compress them again is hardly worth the time
 }
 
 // ArtifactWriter takes the artifacts of one unit. Several artifacts may be

@@ -147,12 +147,15 @@ func (x *Unit) KnownAll(ctx context.Context, ids ...manifest.Hash) ([]manifest.P
 func (x *Unit) Put(ctx context.Context, p manifest.Piece, stored io.Reader) (manifest.Piece, error) {
 	h := x.head.Clone()
 	h[headerSHA256], h[headerBytes] = []string{p.SHA256.String()}, []string{strconv.FormatInt(p.Bytes, 10)}
+	if p.Cut != 0 {
+		h[headerCut] = []string{strconv.FormatInt(p.Cut, 10)}
+	}
 	var have manifest.Piece
 	err := x.c.do(ctx, http.MethodPut, x.path+"/pieces/"+p.ID.String(), h, io.NopCloser(stored), p.Stored, &have)
 	if t := (told{}); errors.As(err, &t) && t.Piece != nil {
 		have, err = *t.Piece, nil // stored by an earlier attempt: it stays
 	}
-	if err == nil && (have.ID != p.ID || have.Bytes != p.Bytes) {
+	if err == nil && (have.ID != p.ID || have.Bytes != p.Bytes || have.Cut != p.Cut) {
 		err = fmt.Errorf("piece %s: the store has another one under this content id: %w", p.ID, plugins.ErrCorrupt)
 	}
 	return have, err

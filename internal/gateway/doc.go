@@ -45,6 +45,7 @@ const (
 	headerSession = "Cso-Session"
 	headerSHA256  = "Cso-Sha256"
 	headerBytes   = "Cso-Bytes"
+	headerCut     = "Cso-Cut"
 )
 
 // ErrRefused means that the caller's role may not do this.

@@ -187,6 +187,11 @@ func (s *Server) put(c call, r *store.Receiver) error {
 	if p.Bytes, err = strconv.ParseInt(c.r.Header.Get(headerBytes), 10, 64); err != nil {
 		return fmt.Errorf("header %s: %w: %w", headerBytes, plugins.ErrData, err)
 	}
+	if v := c.r.Header.Get(headerCut); v != "" {
+		if p.Cut, err = strconv.ParseInt(v, 10, 64); err != nil {
+			return fmt.Errorf("header %s: %w: %w", headerCut, plugins.ErrData, err)
+		}
+	}
 	have, err := r.Put(c.r.Context(), p, c.r.Body)
 	if errors.Is(err, store.ErrExists) {
 		return existing{err, have}

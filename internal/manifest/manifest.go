@@ -12,7 +12,7 @@ import (
 
 // Format is the version of both documents that this program writes. It reads
 // this one and all before it.
-const Format = 1
+const Format = 2
 
 // Bounds of the documents, checked before anything is allocated for them.
 const (

@@ -84,11 +84,11 @@ func TestDecodeRefuses(t *testing.T) {
 		old, new string
 		want     error
 	}{
-		{`"format": 1`, `"format": 2`, ErrFormat},
-		{`"format": 1`, `"format": 2, "new": {}`, ErrFormat},
-		{`"format": 1`, `"format": 0`, ErrDamaged},
-		{`"format": 1`, `"format": 1, "unknown": 1`, ErrDamaged},
-		{`"format": 1`, `"format": "1"`, ErrDamaged},
+		{`"format": 2`, `"format": 3`, ErrFormat},
+		{`"format": 2`, `"format": 3, "new": {}`, ErrFormat},
+		{`"format": 2`, `"format": 0`, ErrDamaged},
+		{`"format": 2`, `"format": 2, "unknown": 1`, ErrDamaged},
+		{`"format": 2`, `"format": "2"`, ErrDamaged},
 		{`DAILY/2019`, `../2019`, ErrDamaged},
 		{`DAILY/2019-03-16`, `DAILY/2019-02-30`, ErrDamaged},
 		{`"alpha"`, `".."`, ErrDamaged},
@@ -105,7 +105,7 @@ func TestDecodeRefuses(t *testing.T) {
 		}
 	}
 	for _, c := range [][2]string{
-		{`"format":1`, `"format":1,"x":1`},
+		{`"format":2`, `"format":2,"x":1`}, {`"stored":300`, `"cut":-1,"stored":300`}, {`"stored":300`, `"cut":99999999999,"stored":300`},
 		{`"p":0`, `"p":2`}, {`"p":0`, `"p":-1`}, {`"l":20`, `"l":101`}, {`"l":20`, `"l":9223372036854775807`}, {`"o":20`, `"o":99`}, {`"o":20`, `"o":-1`},
 		{`"n":2`, `"n":3`}, {`"n":2`, `"n":-2`}, {`"bytes":100`, `"bytes":999999999999`}, {`"stored":300`, `"stored":99999999`}, {`"stored":300`, `"stored":301`},
 		{`"name":"b"`, `"name":"a"`}, {`"name":"b"`, `"name":"\u0000"`}, {`"form":"file"`, `"form":"other"`},

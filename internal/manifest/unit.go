@@ -17,6 +17,7 @@ const (
 	MaxIndex    = 48 << 20       // bytes of the index of one artifact
 	maxName     = 1 << 10        // bytes of an artifact's name
 	maxOverhead = 1 << 20        // bytes that encryption and frames may add to a piece
+	maxCut      = 1 << 36        // stretches of a file: more bytes than a file can have
 )
 
 // UnitFile is unit.json: what one unit stored.
@@ -36,6 +37,9 @@ type Piece struct {
 	Stored int64 `json:"stored"` // bytes as stored
 	Bytes  int64 `json:"bytes"`  // bytes before compression
 	New    bool  `json:"new,omitempty"`
+	// Cut, of a piece that is one stretch of a file: which one, from 1. Its content id is then made of the stretch's
+	// digest, so that its bytes are hashed once.
+	Cut int64 `json:"cut,omitempty"`
 }
 
 // PieceSuffix ends the file name of every piece.
@@ -106,6 +110,9 @@ func ValidateArtifact(a plugins.Artifact) error {
 
 // ValidatePiece checks that the sizes of a piece are within the bounds of the format.
 func ValidatePiece(p Piece) error {
+	if p.Cut != 0 && (p.Cut < 0 || p.Cut > maxCut || p.Bytes > plugins.FileCut) {
+		return fmt.Errorf("piece of %d bytes, stretch %d of a file: out of bounds", p.Bytes, p.Cut)
+	}
 	if p.Bytes <= 0 || p.Bytes > MaxPlain || p.Stored <= 0 || p.Stored > p.Bytes+maxOverhead {
 		return fmt.Errorf("piece of %d bytes, stored in %d: out of bounds", p.Bytes, p.Stored)
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/csobackup/cso_backupnrestore/plugins"
@@ -58,6 +59,51 @@ func benchWrite(b *testing.B, second bool) {
 
 func BenchmarkBackup(b *testing.B)       { benchWrite(b, false) }
 func BenchmarkBackupSecond(b *testing.B) { benchWrite(b, true) }
+
+// BenchmarkFiles backs up files that do not shrink, as SSTables are: to a new
+// store, and with the verification that a backup ends with.
+func BenchmarkFiles(b *testing.B) {
+	const files, size = 4, 64 << 20
+	d := data{}
+	for i := range files {
+		d[fmt.Sprint(i)] = content{form: plugins.File, file: noise(uint64(i), size)}
+	}
+	for _, verify := range []bool{false, true} {
+		b.Run(map[bool]string{false: "copy", true: "copy and verify"}[verify], func(b *testing.B) {
+			b.SetBytes(files * size)
+			cpu := 0.0
+			for b.Loop() {
+				b.StopTimer()
+				x := newSite(b)
+				ref := x.next("B")
+				b.StartTimer()
+				c := cpuSeconds()
+				u := x.begin(ref, unitA, UnitOptions{})
+				var g errgroup.Group
+				for name, f := range d {
+					g.Go(func() error { return fill(b.Context(), u, data{name: f}) })
+				}
+				if err := g.Wait(); err != nil {
+					b.Fatal(err)
+				}
+				if _, err := u.Finish(b.Context(), meta); err != nil {
+					b.Fatal(err)
+				}
+				if verify {
+					key := x.w.ContentKey
+					r := x.r
+					r.ContentKey = &key
+					rep, err := x.s.Verify(b.Context(), ref, VerifyOptions{NewOnly: true, Unsealed: true, Reader: &r}, nil)
+					if err != nil || rep.Err() != nil || rep.Read < files*size {
+						b.Fatal(err, rep)
+					}
+				}
+				cpu += cpuSeconds() - c
+			}
+			b.ReportMetric(files*size*float64(b.N)/(1<<20)/cpu, "MiB/CPU-s")
+		})
+	}
+}
 
 func BenchmarkRestore(b *testing.B) {
 	x := newSite(b)

@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/binary"
 	"fmt"
+	"io"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -44,31 +45,30 @@ func (c codec) putDecoder(d *zstd.Decoder) {
 	}
 }
 
-// frame appends src to dst as one zstd frame; raw: without trying to compress it.
-func (c codec) frame(dst, src []byte, raw bool) []byte {
-	if !raw {
-		return c.enc.EncodeAll(src, dst)
-	}
-	return rawFrame(dst, src)
-}
+// frame appends src to dst as one zstd frame.
+func (c codec) frame(dst, src []byte) []byte { return c.enc.EncodeAll(src, dst) }
 
-// rawFrame is a zstd frame of stored blocks (RFC 8878, 3.1.1): single segment,
-// four bytes of content size, blocks of at most 128 KiB.
-func rawFrame(dst, src []byte) []byte {
+// rawFrame writes a zstd frame of stored blocks (RFC 8878, 3.1.1): single
+// segment, four bytes of content size, blocks of at most 128 KiB.
+func rawFrame(w io.Writer, src []byte) error {
 	const block = 128 << 10
-	dst = binary.LittleEndian.AppendUint32(dst, 0xFD2FB528)
-	dst = append(dst, 0xA0)
-	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(src)))
+	head := binary.LittleEndian.AppendUint32(nil, 0xFD2FB528)
+	head = append(head, 0xA0)
+	head = binary.LittleEndian.AppendUint32(head, uint32(len(src)))
 	for {
 		n := min(block, len(src))
 		h := uint32(n) << 3
 		if n == len(src) {
 			h |= 1
 		}
-		dst = append(dst, byte(h), byte(h>>8), byte(h>>16))
-		dst = append(dst, src[:n]...)
-		if src = src[n:]; len(src) == 0 {
-			return dst
+		if _, err := w.Write(append(head, byte(h), byte(h>>8), byte(h>>16))); err != nil {
+			return err
+		}
+		if _, err := w.Write(src[:n]); err != nil {
+			return err
+		}
+		if head, src = head[:0], src[n:]; len(src) == 0 {
+			return nil
 		}
 	}
 }

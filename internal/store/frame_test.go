@@ -101,7 +101,7 @@ func TestRawFrame(t *testing.T) {
 	defer d.Close()
 	for _, n := range []int{1, 127, 1 << 17, 1<<17 + 1, chunkSize - 1, chunkSize} {
 		in := noise(1, n)
-		out, err := d.DecodeAll(rawFrame(nil, in), nil)
+		out, err := d.DecodeAll(stored(in), nil)
 		if err != nil || !bytes.Equal(in, out) {
 			t.Error(n, err)
 		}

@@ -37,9 +37,9 @@ func FuzzPiece(f *testing.F) {
 		}
 		return out.Bytes()
 	}
-	whole := x.s.codec.frame(nil, plain, false)
+	whole := x.s.codec.frame(nil, plain)
 	f.Add(true, whole)
-	f.Add(true, rawFrame(nil, plain))
+	f.Add(true, stored(plain))
 	f.Add(true, whole[:len(whole)-1])
 	f.Add(true, []byte{0x28, 0xb5, 0x2f, 0xfd, 0xa4, 0xff, 0xff, 0xff, 0xff, 0x03, 0x00, 0x00})       // a frame that announces 4 GiB
 	f.Add(true, []byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xf8, 0x02, 0xff, 0xff, 0x00, 0x03, 0xff, 0xff}) // a window of 2 GiB, a run of one byte

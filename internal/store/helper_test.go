@@ -269,6 +269,15 @@ func (x *site) list(ref Ref) *manifest.UnitFile {
 	return f
 }
 
+// stored is a frame that is not compressed.
+func stored(p []byte) []byte {
+	var b bytes.Buffer
+	if err := rawFrame(&b, p); err != nil {
+		panic(err)
+	}
+	return b.Bytes()
+}
+
 // pieceFile is the path of a piece of a backup.
 func (x *site) pieceFile(ref Ref, p manifest.Piece) string {
 	return filepath.Join(x.s.Dir(ref), unitA.String(), p.FileName())

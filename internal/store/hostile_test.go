@@ -135,8 +135,8 @@ func TestForgedContent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.Write(rawFrame(nil, plain[:min(len(plain), chunkSize)]))
-	w.Write(rawFrame(nil, plain[min(len(plain), chunkSize):]))
+	w.Write(stored(plain[:min(len(plain), chunkSize)]))
+	w.Write(stored(plain[min(len(plain), chunkSize):]))
 	w.Close()
 	file := x.pieceFile(ref, p)
 	unlinkCopy(t, file)

@@ -130,17 +130,17 @@ func (p *past) add(f *manifest.UnitFile, own bool, dir string) {
 }
 
 // link finds the piece in the store and links it into the unit's directory.
-func (u *UnitWriter) link(id manifest.Hash, size int64) (manifest.Piece, bool, error) {
+func (u *UnitWriter) link(want manifest.Piece) (manifest.Piece, bool, error) {
 	if u.shelf != nil {
-		return u.ask(id, size)
+		return u.ask(want)
 	}
-	if p, ok := u.past.pieces[id]; ok && p.Bytes == size {
+	if p, ok := u.past.pieces[want.ID]; ok && p.Bytes == want.Bytes {
 		ok, err := u.linkObject(&p)
 		if ok || err != nil {
 			return p.Piece, ok, err
 		}
 	}
-	if p, ok := u.pieceLog.known[id]; ok && p.Bytes == size && u.stillThere(p) {
+	if p, ok := u.pieceLog.known[want.ID]; ok && p.Bytes == want.Bytes && u.stillThere(p) {
 		p.New = true
 		return p, true, nil
 	}
@@ -228,7 +228,7 @@ func (u *UnitWriter) stillThere(p manifest.Piece) bool {
 
 // claimPast is claim for a piece that can only be linked; errGone when it cannot.
 func (u *UnitWriter) claimPast(p manifest.Piece) (int, error) {
-	return u.claim(p.ID, p.Bytes, nil)
+	return u.claim(p, nil)
 }
 
 // Reuse refers to the newest earlier artifact of the same name and Identity.

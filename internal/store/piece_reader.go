@@ -26,7 +26,7 @@ type pieceStream struct {
 	sum   hash.Hash // of stored bytes
 	in    io.Reader // stored bytes, hashed
 	dec   *zstd.Decoder
-	mac   hash.Hash
+	mac   hash.Hash // of the plaintext; of a stretch of a file its digest
 	n     int64
 	ended bool
 }
@@ -49,7 +49,12 @@ func (o *opener) stream(p manifest.Piece) (*pieceStream, error) {
 	if err != nil {
 		return nil, o.corrupt(p, err)
 	}
-	s := &pieceStream{r: o, p: p, f: f, sum: sha256.New(), mac: newPieceMAC(o.key, o.intro)}
+	s := &pieceStream{r: o, p: p, f: f, sum: sha256.New()}
+	if p.Cut > 0 {
+		s.mac = newStretchHash((p.Cut - 1) * plugins.FileCut)
+	} else {
+		s.mac = newPieceMAC(o.key, o.intro)
+	}
 	if fi.Size() != p.Stored {
 		f.Close()
 		return nil, o.corrupt(p, fmt.Errorf("%d bytes, want %d", fi.Size(), p.Stored))
@@ -108,10 +113,18 @@ func (s *pieceStream) proof() error {
 		return fmt.Errorf("%d bytes of plaintext, want %d", s.n, s.p.Bytes)
 	case manifest.Hash(s.sum.Sum(nil)) != s.p.SHA256:
 		return errors.New("SHA-256 of the stored bytes differs")
-	case manifest.Hash(s.mac.Sum(nil)) != s.p.ID:
+	case s.id() != s.p.ID:
 		return errors.New("content differs from its content id")
 	}
 	return nil
+}
+
+// id is the content id of what was read.
+func (s *pieceStream) id() manifest.Hash {
+	if s.p.Cut > 0 {
+		return fileID(s.r.key, s.r.intro, [sha256.Size]byte(s.mac.Sum(nil)))
+	}
+	return manifest.Hash(s.mac.Sum(nil))
 }
 
 func (s *pieceStream) close() {
@@ -120,6 +133,28 @@ func (s *pieceStream) close() {
 		s.dec = nil
 	}
 	s.f.Close() // opened for reading only
+}
+
+// prove reads a stretch of a file to its end, and returns its digest.
+func (o *opener) prove(ctx context.Context, p manifest.Piece) (sum [sha256.Size]byte, err error) {
+	o.s.proof <- struct{}{}
+	defer func() { <-o.s.proof }()
+	s, err := o.stream(p)
+	if err != nil {
+		return sum, err
+	}
+	defer s.close()
+	buf := getChunk()[:chunkSize]
+	defer putChunk(buf)
+	for !s.ended {
+		if ctx.Err() != nil {
+			return sum, context.Cause(ctx)
+		}
+		if _, err := s.Read(buf); err != nil && err != io.EOF {
+			return sum, err
+		}
+	}
+	return [sha256.Size]byte(s.mac.Sum(nil)), nil
 }
 
 // loaded is the proven plaintext of a piece: in memory when there was room,

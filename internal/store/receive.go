@@ -43,11 +43,12 @@ func (r *Receiver) Past() []*manifest.UnitFile { return r.u.past.units }
 // is linked into this one, or from an attempt at this one.
 func (r *Receiver) Known(id manifest.Hash) (manifest.Piece, bool, error) {
 	p, ok := r.u.past.pieces[id]
-	size := p.Bytes
+	want := p.Piece
 	if !ok {
-		size = r.u.pieceLog.known[id].Bytes
+		want = r.u.pieceLog.known[id]
 	}
-	i, err := r.u.claim(id, size, nil)
+	want.ID = id
+	i, err := r.u.claim(want, nil)
 	if errors.Is(err, errGone) {
 		return manifest.Piece{}, false, nil
 	}
@@ -77,7 +78,7 @@ func (r *Receiver) Put(ctx context.Context, p manifest.Piece, body io.Reader) (m
 	if err != nil {
 		return manifest.Piece{}, fmt.Errorf("piece %s: %w", p.ID, spaceError(err))
 	}
-	i, err := r.u.claim(p.ID, p.Bytes, func() (string, manifest.Hash, int64, error) { return tmp, p.SHA256, p.Stored, nil })
+	i, err := r.u.claim(p, func() (string, manifest.Hash, int64, error) { return tmp, p.SHA256, p.Stored, nil })
 	if err != nil {
 		return manifest.Piece{}, fmt.Errorf("piece %s: %w", p.ID, spaceError(err))
 	}
@@ -192,10 +193,10 @@ func (s *Store) BeginShelf(ctx context.Context, shelf Shelf, ref Ref, id UnitID,
 }
 
 // ask asks the shelf for a piece.
-func (u *UnitWriter) ask(id manifest.Hash, size int64) (manifest.Piece, bool, error) {
-	p, ok, err := u.shelf.Known(u.away, id)
-	if err == nil && ok && p.Bytes != size {
-		err = fmt.Errorf("piece %s: the store has %d bytes under this content id, not %d: %w", id, p.Bytes, size, plugins.ErrCorrupt)
+func (u *UnitWriter) ask(want manifest.Piece) (manifest.Piece, bool, error) {
+	p, ok, err := u.shelf.Known(u.away, want.ID)
+	if err == nil && ok && (p.Bytes != want.Bytes || p.Cut != want.Cut) {
+		err = fmt.Errorf("piece %s: the store has %d bytes under this content id, not %d: %w", want.ID, p.Bytes, want.Bytes, plugins.ErrCorrupt)
 	}
 	return p, ok && err == nil, err
 }

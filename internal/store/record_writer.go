@@ -26,8 +26,7 @@ type recordWriter struct {
 	records int64
 	bytes   int64
 	digest  plugins.Digest
-	hash    hash.Hash // of one record, reused
-	file    plugins.FileDigest
+	hash    hash.Hash // of one record, reused; of the stretch of a file
 	scratch [2 * binary.MaxVarintLen64]byte
 	sum     [sha256.Size]byte
 
@@ -135,7 +134,10 @@ func (w *recordWriter) Write(p []byte) (int, error) {
 	total := len(p)
 	for len(p) > 0 {
 		n := min(len(p), plugins.FileCut-int(w.cur.size))
-		w.file.Write(p[:n])
+		if w.hash == nil {
+			w.hash = newStretchHash(int64(len(w.parts)) * plugins.FileCut)
+		}
+		w.hash.Write(p[:n])
 		if err := w.cur.add(p[:n]); err != nil {
 			return 0, w.fail(err)
 		}
@@ -152,11 +154,20 @@ func (w *recordWriter) Write(p []byte) (int, error) {
 
 // cutFile ends a piece of a File artifact: one record of the digest.
 func (w *recordWriter) cutFile() error {
-	f := w.file // Sum ends the computation, so it runs on a copy
-	d := f.Sum()
-	w.records = 1
-	w.digest = plugins.Digest{Records: 1, Sum: subtract(d.Sum, w.total.Sum)}
+	w.endStretch()
 	return w.cut()
+}
+
+func (w *recordWriter) endStretch() {
+	w.cur.cut, w.cur.sum, w.hash = int64(len(w.parts))+1, [sha256.Size]byte(w.hash.Sum(nil)), nil
+	w.records = 1
+	w.digest.AddHash(w.cur.sum)
+}
+
+func (w *recordWriter) newBuild() *build {
+	b := w.u.newBuild()
+	b.file, b.dense = w.a.Form == plugins.File, w.a.Dense
+	return b
 }
 
 // finishPiece notes the piece being built and returns it.
@@ -177,7 +188,7 @@ func (w *recordWriter) finishPiece() (*build, *part, error) {
 	w.totalRecords += w.records
 	w.totalBytes += w.bytes
 	b := w.cur
-	w.cur, w.records, w.bytes, w.digest = w.u.newBuild(), 0, 0, plugins.Digest{}
+	w.cur, w.records, w.bytes, w.digest = w.newBuild(), 0, 0, plugins.Digest{}
 	return b, p, nil
 }
 
@@ -260,7 +271,7 @@ func (w *recordWriter) Commit() error {
 // commitSmall packs an artifact that is small as a whole.
 func (w *recordWriter) commitSmall() error {
 	if w.a.Form == plugins.File {
-		w.records, w.digest = 1, w.file.Sum()
+		w.endStretch()
 	}
 	b, p, err := w.finishPiece()
 	if err != nil {
@@ -322,12 +333,4 @@ func (w *recordWriter) Abort() {
 	w.u.s.index.add(-w.indexHeld)
 	w.end()
 	w.u.forget(w.a.Name)
-}
-
-// subtract is a - b modulo 2^256.
-func subtract(a, b [4]uint64) [4]uint64 {
-	neg := plugins.Digest{Sum: [4]uint64{^b[0], ^b[1], ^b[2], ^b[3]}}
-	neg.Merge(plugins.Digest{Sum: [4]uint64{1}})
-	neg.Merge(plugins.Digest{Sum: a})
-	return neg.Sum
 }

@@ -98,6 +98,9 @@ func (c *unitCheck) planArtifact(l *loaded, a *manifest.Artifact) error {
 
 // decode proves a piece and recounts the parts in it.
 func (c *unitCheck) decode(ctx context.Context, i int) error {
+	if p := c.f.Pieces[i]; p.Cut > 0 {
+		return c.decodeStretch(ctx, p, c.parts[i])
+	}
 	l, err := c.o.load(ctx, c.f.Pieces[i])
 	if err != nil {
 		return err
@@ -123,6 +126,22 @@ func (c *unitCheck) decode(ctx context.Context, i int) error {
 	return nil
 }
 
+// decodeStretch proves a piece whose content id is made of the digest that its parts must have.
+func (c *unitCheck) decodeStretch(ctx context.Context, p manifest.Piece, parts []partCheck) error {
+	sum, err := c.o.prove(ctx, p)
+	if err != nil {
+		return err
+	}
+	var d plugins.Digest
+	d.AddHash(sum)
+	for _, q := range parts {
+		if q.form != plugins.File || q.offset != (p.Cut-1)*plugins.FileCut || q.part.Offset != 0 || q.part.Length != p.Bytes || q.bytes != p.Bytes || q.digest != d {
+			return fmt.Errorf("piece %s: digest differs: %w", p.ID, plugins.ErrCorrupt)
+		}
+	}
+	return nil
+}
+
 func (p *partCheck) same(o partCheck) bool {
 	return p.part.Offset == o.part.Offset && p.part.Length == o.part.Length && p.part.Records == o.part.Records &&
 		p.form == o.form && p.offset == o.offset && p.digest == o.digest && p.bytes == o.bytes && p.bounds == o.bounds
@@ -130,9 +149,7 @@ func (p *partCheck) same(o partCheck) bool {
 
 func (p *partCheck) recount(ctx context.Context, src io.Reader) error {
 	if p.form == plugins.File {
-		h := sha256.New()
-		h.Write([]byte{8})
-		h.Write(binary.BigEndian.AppendUint64(nil, uint64(p.offset)))
+		h := newStretchHash(p.offset)
 		n, err := io.CopyN(h, src, p.part.Length)
 		if err != nil {
 			return err

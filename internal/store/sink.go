@@ -3,11 +3,13 @@ package store
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
 	"os"
+	"strings"
 	"sync"
 
 	"filippo.io/age"
@@ -28,11 +30,19 @@ type sink struct {
 	sum   hash.Hash
 	n     int64 // stored bytes
 	raw   bool  // stop trying to compress
+	dense bool  // compress only if much is to be gained
 	first bool
 }
 
-func (u *UnitWriter) newSink() (*sink, error) {
-	k := &sink{u: u, tmp: u.tmpDir + "/" + fsutil.TempName(), sum: sha256.New(), first: true}
+// By how much the first chunk of a piece must shrink for the rest to be compressed, as a part of its size: what is
+// compressed already often shrinks a little more, which is not worth the time.
+const (
+	worthwhile      = 32
+	worthwhileDense = 4
+)
+
+func (u *UnitWriter) newSink(dense bool) (*sink, error) {
+	k := &sink{u: u, tmp: u.tmpDir + "/" + fsutil.TempName(), sum: sha256.New(), dense: dense, first: true}
 	var err error
 	if k.f, err = u.s.root.OpenFile(k.tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
 		return nil, fmt.Errorf("store piece: %w", spaceError(err))
@@ -53,19 +63,30 @@ func (k *sink) Write(p []byte) (int, error) {
 }
 
 func (k *sink) chunk(p []byte) error {
-	b := frames.Get().(*[]byte)
-	defer frames.Put(b)
-	*b = k.u.s.codec.frame((*b)[:0], p, k.raw)
-	if k.first && len(*b) > len(p)-len(p)/32 {
-		// The first chunk did not shrink by 3 %: the rest of the piece is stored as it is.
-		k.raw = true
-		*b = k.u.s.codec.frame((*b)[:0], p, true)
-	}
-	k.first = false
-	if _, err := k.age.Write(*b); err != nil {
+	if err := k.encode(p); err != nil {
 		return fmt.Errorf("store piece: %w", spaceError(err))
 	}
 	return nil
+}
+
+func (k *sink) encode(p []byte) error {
+	if k.raw {
+		return rawFrame(k.age, p)
+	}
+	b := frames.Get().(*[]byte)
+	defer frames.Put(b)
+	*b = k.u.s.codec.frame((*b)[:0], p)
+	gain := worthwhile
+	if k.dense {
+		gain = worthwhileDense
+	}
+	if k.first && len(*b) > len(p)-len(p)/gain {
+		k.raw = true // and so is the rest of the piece
+		return rawFrame(k.age, p)
+	}
+	k.first = false
+	_, err := k.age.Write(*b)
+	return err
 }
 
 // finish ends the temporary file; its name stays k.tmp.
@@ -94,8 +115,13 @@ type build struct {
 	chunks [][]byte
 	taken  int // chunks that count against the budget
 	size   int64
-	mac    hash.Hash // over what went into the sink
+	mac    hash.Hash // over what went into the sink; nil of a stretch of a file
 	sink   *sink
+	dense  bool // see plugins.Artifact
+
+	file bool // a stretch of a file
+	cut  int64
+	sum  [sha256.Size]byte // digest of the stretch, once it is whole
 }
 
 func (u *UnitWriter) newBuild() *build { return &build{u: u} }
@@ -146,14 +172,18 @@ func growChunk(c []byte, more int) []byte {
 // spill moves what is held into the sink and keeps one empty chunk.
 func (b *build) spill() error {
 	if b.sink == nil {
-		k, err := b.u.newSink()
+		k, err := b.u.newSink(b.dense)
 		if err != nil {
 			return err
 		}
-		b.sink, b.mac = k, b.u.pieceMAC()
+		if b.sink = k; !b.file {
+			b.mac = b.u.pieceMAC()
+		}
 	}
 	for _, c := range b.chunks {
-		b.mac.Write(c)
+		if b.mac != nil {
+			b.mac.Write(c)
+		}
 		if err := b.sink.chunk(c); err != nil {
 			return err
 		}
@@ -188,41 +218,57 @@ func (b *build) discard() {
 // the build.
 func (b *build) store() (int, error) {
 	defer b.discard()
-	mac := b.mac
-	if b.sink == nil {
-		mac = b.u.pieceMAC()
-	}
+	id := b.id()
 	if b.sink != nil {
-		for _, c := range b.chunks {
-			if len(c) > 0 {
-				mac.Write(c)
-				if err := b.sink.chunk(c); err != nil {
-					return 0, err
-				}
+		if err := b.drain(); err != nil {
+			return 0, err
+		}
+	}
+	return b.u.claim(manifest.Piece{ID: id, Bytes: b.size, Cut: b.cut}, func() (tmp string, sum manifest.Hash, n int64, err error) {
+		if b.sink == nil {
+			if b.sink, err = b.u.newSink(b.dense); err != nil {
+				return "", manifest.Hash{}, 0, err
+			}
+			if err := b.drain(); err != nil {
+				return "", manifest.Hash{}, 0, err
 			}
 		}
-		b.release(0)
+		sum, n, err = b.sink.finish()
+		return b.sink.tmp, sum, n, err
+	})
+}
+
+// id is the content id of the whole piece.
+func (b *build) id() manifest.Hash {
+	if b.file {
+		return fileID(b.u.keys.ContentKey[:], b.u.intro, b.sum)
+	}
+	mac := b.mac
+	if mac == nil {
+		mac = b.u.pieceMAC()
 	}
 	for _, c := range b.chunks {
 		mac.Write(c)
 	}
-	id := manifest.Hash(mac.Sum(nil))
-	return b.u.claim(id, b.size, func() (string, manifest.Hash, int64, error) {
-		if b.sink == nil {
-			k, err := b.u.newSink()
-			if err != nil {
-				return "", manifest.Hash{}, 0, err
-			}
-			b.sink = k
-			for _, c := range b.chunks {
-				if err := k.chunk(c); err != nil {
-					return "", manifest.Hash{}, 0, err
-				}
+	return manifest.Hash(mac.Sum(nil))
+}
+
+// drain moves what is held into the sink, and gives each chunk back at once: whoever reads ahead is waiting for it.
+func (b *build) drain() error {
+	for len(b.chunks) > 0 {
+		c := b.chunks[0]
+		if len(c) > 0 {
+			if err := b.sink.chunk(c); err != nil {
+				return err
 			}
 		}
-		sum, n, err := b.sink.finish()
-		return b.sink.tmp, sum, n, err
-	})
+		putChunk(c)
+		if b.chunks = b.chunks[1:]; b.taken > len(b.chunks) {
+			b.taken--
+			b.u.s.write.give(1)
+		}
+	}
+	return nil
 }
 
 // pieceMAC begins the content id: HMAC-SHA-256 with the content key over an
@@ -235,6 +281,24 @@ func newPieceMAC(key []byte, intro string) hash.Hash {
 	return h
 }
 
+const pieceTitle = "cso piece v1"
+
 func pieceIntro(fingerprint string, u UnitID) string {
-	return "cso piece v1\n" + fingerprint + "\n" + u.String() + "\n"
+	return pieceTitle + "\n" + fingerprint + "\n" + u.String() + "\n"
+}
+
+// fileID is the content id of a stretch of a file: the MAC of the SHA-256 that the file's digest adds up, instead of
+// one more pass over the bytes.
+func fileID(key []byte, intro string, sum [sha256.Size]byte) manifest.Hash {
+	mac := newPieceMAC(key, "cso file v1"+strings.TrimPrefix(intro, pieceTitle))
+	mac.Write(sum[:])
+	return manifest.Hash(mac.Sum(nil))
+}
+
+// newStretchHash begins the digest of the stretch that starts at this offset of a file: a record whose key is the
+// offset (see plugins.Digester).
+func newStretchHash(offset int64) hash.Hash {
+	h := sha256.New()
+	h.Write(binary.BigEndian.AppendUint64([]byte{8}, uint64(offset)))
+	return h
 }

@@ -168,11 +168,12 @@ func (u *UnitWriter) supersede() error {
 // Stats are the bytes taken in so far, and those this attempt wrote to the store.
 func (u *UnitWriter) Stats() (plain, stored int64) { return u.plain.Load(), u.storedNew.Load() }
 
-// claim gives the piece with this content id a place in the unit: the one it
+// claim gives the piece with p's content id and size a place in the unit: the one it
 // has, or a link to a stored object, or what write leaves in a temporary file.
 // Equal pieces that arrive at once are stored once. Without write, only a
 // link will do, else errGone.
-func (u *UnitWriter) claim(id manifest.Hash, size int64, write func() (tmp string, sum manifest.Hash, n int64, err error)) (int, error) {
+func (u *UnitWriter) claim(p manifest.Piece, write func() (tmp string, sum manifest.Hash, n int64, err error)) (int, error) {
+	id := p.ID
 	u.mu.Lock()
 	for c := u.claims[id]; c != nil; c = u.claims[id] {
 		u.mu.Unlock()
@@ -186,16 +187,16 @@ func (u *UnitWriter) claim(id manifest.Hash, size int64, write func() (tmp strin
 	u.claims[id] = c
 	u.mu.Unlock()
 	defer close(c.done)
-	p, ok, err := u.link(id, size)
+	have, ok, err := u.link(p)
 	if err == nil && !ok && write == nil {
 		err = errGone
 	}
 	if err == nil && !ok {
-		p = manifest.Piece{ID: id, Bytes: size, New: true}
+		have = manifest.Piece{ID: id, Bytes: p.Bytes, Cut: p.Cut, New: true}
 		var tmp string
-		if tmp, p.SHA256, p.Stored, err = write(); err == nil {
-			p, err = u.place(tmp, p)
-			u.storedNew.Add(p.Stored)
+		if tmp, have.SHA256, have.Stored, err = write(); err == nil {
+			have, err = u.place(tmp, have)
+			u.storedNew.Add(have.Stored)
 		}
 	}
 	u.mu.Lock()
@@ -210,7 +211,7 @@ func (u *UnitWriter) claim(id manifest.Hash, size int64, write func() (tmp strin
 		return 0, err
 	}
 	c.piece = len(u.pieces)
-	u.pieces = append(u.pieces, p)
+	u.pieces = append(u.pieces, have)
 	return c.piece, nil
 }
 
@@ -282,7 +283,9 @@ func (u *UnitWriter) Create(ctx context.Context, a plugins.Artifact) (plugins.Re
 		u.forget(a.Name)
 		return nil, context.Cause(ctx)
 	}
-	return &recordWriter{u: u, ctx: ctx, a: a, cur: u.newBuild()}, nil
+	w := &recordWriter{u: u, ctx: ctx, a: a}
+	w.cur = w.newBuild()
+	return w, nil
 }
 
 func (u *UnitWriter) register(a plugins.Artifact) error {

@@ -128,6 +128,8 @@ var errDamaged = errors.New("damaged on the server's disk")
 func (v *view) copyFile(ctx context.Context, w plugins.ArtifactWriter, f file, seen func(int)) error {
 	a := plugins.Artifact{Name: f.artifact(), Form: plugins.File, Pin: v.info.ID, Identity: f.stamp, Volatile: true}
 	if f.data() {
+		_, err := os.Stat(filepath.Join(filepath.Dir(f.path), generation(f.name)+"-CompressionInfo.db"))
+		a.Dense = err == nil
 		h, err := header(filepath.Join(filepath.Dir(f.path), generation(f.name)+"-Statistics.db"))
 		if err != nil {
 			return fmt.Errorf("%s: %w", f.artifact(), err)

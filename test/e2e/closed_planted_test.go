@@ -81,7 +81,7 @@ func TestPlanted(t *testing.T) {
 	}
 	put(change(`"consistent": true`, `"consistent": false`))
 	refused(problem.Integrity, "-s", r.Backup)
-	put(change(`"format": 1`, `"format": 2`))
+	put(change(`"format": 2`, `"format": 3`))
 	refused(problem.Failed, "-s", r.Backup)
 	other, err := os.ReadFile(b.path("backups", ref, "manifest.json"))
 	b.check(err)
