@@ -143,17 +143,13 @@ func cellCount() (n int) {
 	return n
 }
 
-// text is the table: a line for each phase, a column for each blow.
+// text is two tables, the first lab's and the other labs': a line for each
+// phase, a column for each blow.
 func (k *killTable) text() string {
-	var columns []string
-	cells, words, commits := map[string]string{}, map[string]int{}, map[string]int{}
+	words, commits := map[string]int{}, map[string]int{}
 	var last time.Time
 	misses := 0
-	known := map[string]bool{}
 	for _, r := range k.rows {
-		part := strings.Split(r.Case, "/")
-		known[part[2]] = true
-		cells[r.Case] = r.Word
 		words[r.Word]++
 		commits[r.Commit]++
 		misses += max(0, r.Tries-1)
@@ -161,15 +157,9 @@ func (k *killTable) text() string {
 			last = r.At
 		}
 	}
-	for _, lab := range killLabs {
-		for _, x := range lab.blows() {
-			if known[x.name] {
-				columns = append(columns, x.name)
-			}
-		}
-	}
 	var out strings.Builder
-	fmt.Fprintf(&out, "\n%s: %d of %d cells, %d blows that missed were repeated. Cells by commit:", last.Format("2006-01-02 15:04 MST"), len(k.rows), cellCount(), misses)
+	fmt.Fprintf(&out, "\n%s: %d of %d cells were run, %d blows that missed were repeated. Cells by commit:",
+		last.Format("2006-01-02 15:04 MST"), len(k.rows), cellCount(), misses)
 	for _, c := range slices.Sorted(maps.Keys(commits)) {
 		fmt.Fprintf(&out, " %s: %d.", c, commits[c])
 	}
@@ -179,17 +169,31 @@ func (k *killTable) text() string {
 			fmt.Fprintf(&out, " %s: %d.", w, words[w])
 		}
 	}
-	fmt.Fprintf(&out, "\n\n| phase | %s |\n|---%s|\n", strings.Join(columns, " | "), strings.Repeat("|---", len(columns)))
+	out.WriteString("\n")
+	for _, labs := range [][]*shared{killLabs[:1], killLabs[1:]} {
+		k.grid(&out, labs)
+	}
+	return out.String() + "\n"
+}
+
+// grid writes the cells of some labs.
+func (k *killTable) grid(out *strings.Builder, labs []*shared) {
+	var columns []string
+	for _, lab := range labs {
+		for _, x := range lab.blows() {
+			columns = append(columns, x.name)
+		}
+	}
+	fmt.Fprintf(out, "\n| phase | %s |\n|---%s|\n", strings.Join(columns, " | "), strings.Repeat("|---", len(columns)))
 	for _, p := range phases {
-		fmt.Fprintf(&out, "| %s: %s |", p.op, p.name)
+		fmt.Fprintf(out, "| %s: %s |", p.op, p.name)
 		for _, c := range columns {
-			word := cells[p.op+"/"+p.name+"/"+c]
-			if word == "" {
-				word = "–"
+			word := "–"
+			if r, ok := k.rows[p.op+"/"+p.name+"/"+c]; ok {
+				word = r.Word
 			}
-			fmt.Fprintf(&out, " %s |", word)
+			fmt.Fprintf(out, " %s |", word)
 		}
 		out.WriteString("\n")
 	}
-	return out.String() + "\n"
 }
