@@ -33,6 +33,12 @@ func (c *Control) VerifyStored(ctx context.Context, in workflows.VerifyStoredInp
 		return workflows.VerifyResult{}, told(ctx, err)
 	}
 	o := store.VerifyOptions{Full: !in.NewOnly, NewOnly: in.NewOnly, Unsealed: in.NewOnly, Quarantine: !in.NewOnly}
+	if len(in.Units) > 0 {
+		// By instance: on a cluster of another shape the units are not those of the backup.
+		o.Of = func(id manifest.UnitID) bool {
+			return slices.ContainsFunc(in.Units, func(u workflows.Unit) bool { return u.Component == id.Component && u.Instance == id.Instance })
+		}
+	}
 	if !in.Quick {
 		r, err := keys.LoadReader(c.Paths.Keys())
 		if err != nil {

@@ -51,8 +51,17 @@ func wrap(err error, format string, args ...any) error {
 		return err
 	}
 	p := Problem(err)
-	p.Message = fmt.Sprintf(format, args...) + ": " + p.Message
+	p.Message = joined(fmt.Sprintf(format, args...), p.Message)
 	return ended(p)
+}
+
+// joined puts what was done before what went wrong. Plugins name their target
+// themselves: it is not said twice.
+func joined(doing, wrong string) string {
+	if first, rest, ok := strings.Cut(wrong, ": "); ok && (doing == first || strings.HasSuffix(doing, " "+first)) {
+		wrong = rest
+	}
+	return doing + ": " + wrong
 }
 
 // sentence joins at most five reasons.

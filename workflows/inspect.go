@@ -62,13 +62,13 @@ func (r *run) plan(ctx workflow.Context, in RestoreInput, open OpenResult) (Rest
 			out.Warnings = append(out.Warnings, fmt.Sprintf("%s is RED: the restore needs --confirm with the backup's name, and what cannot be read now is in no safety backup", u))
 		}
 		for _, w := range p.Refusals {
-			refused = append(refused, fmt.Sprintf("%s: %s", u, w))
+			refused = append(refused, joined(u.String(), w))
 		}
 		for _, w := range p.Warnings {
-			out.Warnings = append(out.Warnings, fmt.Sprintf("%s: %s", u, w))
+			out.Warnings = append(out.Warnings, joined(u.String(), w))
 		}
 		for _, w := range p.Inexact {
-			out.Inexact = append(out.Inexact, fmt.Sprintf("%s: %s", u, w))
+			out.Inexact = append(out.Inexact, joined(u.String(), w))
 		}
 		return nil
 	})

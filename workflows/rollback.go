@@ -33,7 +33,11 @@ func (r *run) rollback(ctx workflow.Context, w *work, why error) error {
 	if w.safety == "" {
 		return r.hold(ctx, cause(why)+"; there is no safety backup to put back")
 	}
-	r.warn("%s failed: putting back what was there before", r.progress.Operation)
+	word := "failed"
+	if cancelled(why) {
+		word = "was cancelled"
+	}
+	r.warn("%s %s: putting back what was there before", r.progress.Operation, word)
 	r.phase(ctx, "rollback")
 	back := &work{in: w.in, source: w.safety, op: plugins.OpRollback, options: w.options}
 	for _, u := range w.units {

@@ -200,16 +200,16 @@ func (r *run) stability(ctx workflow.Context, units []Unit, mayBeSick, toBeResto
 		case err != nil && ctx.Err() != nil:
 			return err
 		case err != nil:
-			sick = append(sick, units[i].String()+": "+cause(err))
+			sick = append(sick, joined(units[i].String(), cause(err)))
 		case h.Grade == string(plugins.Red):
 			for _, why := range h.Reasons {
-				sick = append(sick, units[i].String()+": "+why)
+				sick = append(sick, joined(units[i].String(), why))
 			}
 		case h.Grade == string(plugins.Amber) && toBeRestored:
 			workflow.GetLogger(ctx).Info("before the restore", "unit", units[i].String(), "reasons", h.Reasons)
 		case h.Grade == string(plugins.Amber):
 			for _, why := range h.Reasons {
-				r.warn("%s: %s", units[i], why)
+				r.warn("%s", joined(units[i].String(), why))
 			}
 		}
 	}

@@ -110,6 +110,10 @@ func TestDamagedPieces(t *testing.T) {
 	if err := x.readEverything(ref); err != nil {
 		t.Fatal(err)
 	}
+	others := VerifyOptions{Full: true, Of: func(id UnitID) bool { return id != unitA }}
+	if rep, err := x.s.Verify(t.Context(), ref, others, nil); err != nil || rep.Full || rep.Pieces != 0 {
+		t.Errorf("verify of other units: %+v %v", rep, err)
+	}
 	if st, err := x.s.State(ref); err != nil || !st.Damaged {
 		t.Errorf("damage is not remembered: %+v %v", st, err)
 	}

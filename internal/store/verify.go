@@ -24,6 +24,8 @@ import (
 type VerifyOptions struct {
 	Full    bool // read every piece
 	NewOnly bool // read the pieces that this backup stored itself
+	// Of picks the units to look at, what is damaged elsewhere is no matter; nil: all. Only of a sealed backup.
+	Of func(UnitID) bool
 	// Reader: decode what is read, recount records and digests. nil: compare the SHA-256 of the stored bytes.
 	Reader *keys.Reader
 	// Unsealed: the backup has no manifest yet; the Reader must hold this host's content key.
@@ -77,7 +79,7 @@ func (s *Store) Verify(ctx context.Context, ref Ref, o VerifyOptions, progress f
 	if err := v.run(); err != nil {
 		return v.rep, fmt.Errorf("verify %s: %w", ref, err)
 	}
-	e := Event{Kind: EventVerify, OK: len(v.rep.Damage) == 0, Full: o.Full, Keys: o.Reader != nil, Read: v.rep.Read}
+	e := Event{Kind: EventVerify, OK: len(v.rep.Damage) == 0, Full: v.rep.Full, Keys: o.Reader != nil, Read: v.rep.Read}
 	for _, d := range v.rep.Damage {
 		e.Problems = append(e.Problems, d.Unit.String()+": "+d.Reason)
 	}
@@ -143,6 +145,9 @@ func (v *verifier) prepare(ref Ref) (err error) {
 	}
 	v.m, v.want = &m, map[UnitID]manifest.Hash{}
 	for _, u := range m.Units {
+		if v.o.Of != nil && !v.o.Of(u.UnitID) {
+			continue
+		}
 		v.units = append(v.units, u.UnitID)
 		v.want[u.UnitID] = u.SHA256
 		v.total += u.Stored
@@ -150,6 +155,7 @@ func (v *verifier) prepare(ref Ref) (err error) {
 			v.total -= u.Stored - u.StoredNew
 		}
 	}
+	v.rep.Full = v.o.Full && len(v.units) == len(m.Units) // a part that is whole says nothing of the rest
 	v.hold, err = v.s.Hold(ref)
 	return err
 }

@@ -109,6 +109,7 @@ type running struct {
 	args   []string
 	out    bytes.Buffer
 	err    bytes.Buffer
+	begun  time.Time
 	done   chan error // its end; filled once
 	killed bool
 }
@@ -120,7 +121,7 @@ func (b *bench) start(args ...string) *running {
 	r.cmd.Env = append(os.Environ(), b.env...)
 	r.cmd.Stdout, r.cmd.Stderr = &r.out, &r.err
 	b.check(r.cmd.Start())
-	r.done = make(chan error, 1)
+	r.begun, r.done = time.Now(), make(chan error, 1)
 	go func() { r.done <- r.cmd.Wait() }()
 	return r
 }
@@ -138,7 +139,7 @@ func (r *running) wait() ended {
 		r.b.t.Fatal(err)
 	}
 	e := ended{args: r.args, code: r.cmd.ProcessState.ExitCode(), stdout: r.out.String(), stderr: r.err.String()}
-	r.b.t.Logf("$ cso_backupnrestore %s: exit %d", strings.Join(r.args, " "), e.code)
+	r.b.t.Logf("$ cso_backupnrestore %s: exit %d after %.1f s", strings.Join(r.args, " "), e.code, time.Since(r.begun).Seconds())
 	return e
 }
 
@@ -200,8 +201,10 @@ type print struct {
 func (b *bench) fingerprint(components ...string) print {
 	b.t.Helper()
 	var w bytes.Buffer
+	begun := time.Now()
 	sums, err := b.Fingerprint(b.t.Context(), &w, components...)
 	b.check(err)
+	b.t.Logf("the oracle took %.1f s", time.Since(begun).Seconds())
 	return print{sums, w.String()}
 }
 

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -92,7 +93,7 @@ func (m *matrix) strikeIn(c killCase, r *running, again []string) (k *strike, su
 		return nil, nil, err
 	}
 	k = &strike{b: b, phase: p, view: v, held: held, cli: r, at: time.Now(), again: again, rng: m.rng}
-	b.t.Logf("struck while %v; journal: phase %s, written %v", in(v), v.journal.Phase, v.journal.Written)
+	b.t.Logf("struck at %s while %v; journal: phase %s, written %v", k.at.Format("15:04:05.000"), in(v), v.journal.Phase, v.journal.Written)
 	successor = c.blow.do(k)
 	return k, successor, nil
 }
@@ -322,6 +323,33 @@ func (b *bench) logSizes() map[string]int64 {
 		}
 	}
 	return out
+}
+
+// evidence shows what a case that failed has left: the workers' logs since it
+// began, the journal, and the steps of the last run.
+func (b *bench) evidence(since map[string]int64) {
+	for w, from := range since {
+		text, err := os.ReadFile(b.path("log", w+".log"))
+		if err != nil {
+			b.t.Log(err)
+			continue
+		}
+		lines := strings.Split(string(text[min(from, int64(len(text))):]), "\n")
+		b.t.Logf("%s:\n%s", w, strings.Join(lines[max(0, len(lines)-150):], "\n"))
+	}
+	b.t.Logf("journal: %+v", b.journal())
+	var out strings.Builder
+	for _, e := range b.history("") {
+		fmt.Fprintf(&out, "%d %s %s", e.EventId, e.EventTime.AsTime().Format("15:04:05.000"), strings.TrimPrefix(e.EventType.String(), "EVENT_TYPE_"))
+		if a := e.GetActivityTaskScheduledEventAttributes(); a != nil {
+			fmt.Fprintf(&out, " %s %s", a.ActivityId, a.ActivityType.GetName())
+		}
+		if f := e.GetActivityTaskFailedEventAttributes().GetFailure(); f != nil {
+			fmt.Fprintf(&out, " of %d: %s", e.GetActivityTaskFailedEventAttributes().ScheduledEventId, f.Message)
+		}
+		out.WriteByte('\n')
+	}
+	b.t.Logf("last run:\n%s", out.String())
 }
 
 // noOldWrites reads in the workers' logs which transfers came to their end:

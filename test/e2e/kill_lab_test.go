@@ -56,7 +56,7 @@ func (s *shared) servers() []string {
 }
 
 const (
-	killBeat = 6 * time.Second // the heartbeat of the kill lab: a frozen worker is given up after it
+	killBeat = 4 * time.Second // the heartbeat of the kill lab: a frozen worker is given up after it
 	control  = "worker"        // member names of the lab
 	agent    = "worker-2"
 	engineOf = "temporald"

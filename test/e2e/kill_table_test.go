@@ -3,19 +3,22 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 )
 
-// killTable collects the results of many runs at one commit in a file, so
-// that the whole matrix may be run in parts, and writes them into the docs.
+// killTable collects the results of many runs in a file, so that the whole
+// matrix may be run in parts and by several processes, and writes them into the
+// docs: of each cell the newest result, with the commits they were found at.
 type killTable struct {
 	path, commit string
-	until        time.Time
+	began, until time.Time
 	rows         map[string]killRow
 }
 
@@ -35,7 +38,7 @@ func openKillTable(t *testing.T) *killTable {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := &killTable{path: os.Getenv("CSO_KILL_RESULTS"), commit: strings.TrimSpace(string(out)), rows: map[string]killRow{}}
+	k := &killTable{path: os.Getenv("CSO_KILL_RESULTS"), commit: strings.TrimSpace(string(out)), began: time.Now(), rows: map[string]killRow{}}
 	if k.path == "" {
 		k.path = filepath.Join(t.TempDir(), "kill.jsonl")
 	}
@@ -46,6 +49,13 @@ func openKillTable(t *testing.T) *killTable {
 		}
 		k.until = time.Now().Add(d)
 	}
+	k.read(t)
+	return k
+}
+
+// read learns what this and other processes have found.
+func (k *killTable) read(t *testing.T) {
+	t.Helper()
 	text, err := os.ReadFile(k.path)
 	if err != nil && !os.IsNotExist(err) {
 		t.Fatal(err)
@@ -55,18 +65,22 @@ func openKillTable(t *testing.T) *killTable {
 		if err := json.Unmarshal([]byte(line), &r); err != nil {
 			t.Fatalf("%s: %v", k.path, err)
 		}
-		if r.Commit == k.commit {
-			k.rows[r.Case] = r
-		}
+		k.rows[r.Case] = r
 	}
-	return k
 }
 
 func (k *killTable) late() bool { return k != nil && !k.until.IsZero() && time.Now().After(k.until) }
 
-func (k *killTable) has(c killCase) bool {
+// has says whether a cell has its result at this commit. One that failed is run
+// again by the next test run, not by another process of this one.
+func (k *killTable) has(t *testing.T, c killCase) bool {
+	t.Helper()
+	if k == nil {
+		return false
+	}
+	k.read(t)
 	r, ok := k.rows[c.String()]
-	return ok && r.Word != "failed"
+	return ok && r.Commit == k.commit && (r.Word != "failed" || r.At.After(k.began))
 }
 
 func (k *killTable) add(t *testing.T, c killCase, o outcome, ok bool, took time.Duration) {
@@ -121,48 +135,65 @@ func (k *killTable) write(t *testing.T) {
 	}
 }
 
-// text is the table: a line for each phase, a column for each blow.
+// cellCount is the number of cells of the whole matrix.
+func cellCount() (n int) {
+	for _, lab := range killLabs {
+		n += len((&matrix{lab: lab}).all())
+	}
+	return n
+}
+
+// text is two tables, the first lab's and the other labs': a line for each
+// phase, a column for each blow.
 func (k *killTable) text() string {
-	var columns []string
-	cells, words := map[string]string{}, map[string]int{}
+	words, commits := map[string]int{}, map[string]int{}
 	var last time.Time
 	misses := 0
-	known := map[string]bool{}
 	for _, r := range k.rows {
-		part := strings.Split(r.Case, "/")
-		known[part[2]] = true
-		cells[r.Case] = r.Word
 		words[r.Word]++
+		commits[r.Commit]++
 		misses += max(0, r.Tries-1)
 		if r.At.After(last) {
 			last = r.At
 		}
 	}
-	for _, lab := range killLabs {
-		for _, x := range lab.blows() {
-			if known[x.name] {
-				columns = append(columns, x.name)
-			}
-		}
-	}
 	var out strings.Builder
-	fmt.Fprintf(&out, "\nCommit %s, %s: %d cases, %d blows that missed were repeated.", k.commit, last.Format("2006-01-02 15:04 MST"), len(k.rows), misses)
+	fmt.Fprintf(&out, "\n%s: %d of %d cells were run, %d blows that missed were repeated. Cells by commit:",
+		last.Format("2006-01-02 15:04 MST"), len(k.rows), cellCount(), misses)
+	for _, c := range slices.Sorted(maps.Keys(commits)) {
+		fmt.Fprintf(&out, " %s: %d.", c, commits[c])
+	}
+	out.WriteString(" Cells by outcome:")
 	for _, w := range []string{finished, anew, done, ended1, back, heldWord, "failed"} {
 		if words[w] > 0 {
 			fmt.Fprintf(&out, " %s: %d.", w, words[w])
 		}
 	}
-	fmt.Fprintf(&out, "\n\n| phase | %s |\n|---%s|\n", strings.Join(columns, " | "), strings.Repeat("|---", len(columns)))
+	out.WriteString("\n")
+	for _, labs := range [][]*shared{killLabs[:1], killLabs[1:]} {
+		k.grid(&out, labs)
+	}
+	return out.String() + "\n"
+}
+
+// grid writes the cells of some labs.
+func (k *killTable) grid(out *strings.Builder, labs []*shared) {
+	var columns []string
+	for _, lab := range labs {
+		for _, x := range lab.blows() {
+			columns = append(columns, x.name)
+		}
+	}
+	fmt.Fprintf(out, "\n| phase | %s |\n|---%s|\n", strings.Join(columns, " | "), strings.Repeat("|---", len(columns)))
 	for _, p := range phases {
-		fmt.Fprintf(&out, "| %s: %s |", p.op, p.name)
+		fmt.Fprintf(out, "| %s: %s |", p.op, p.name)
 		for _, c := range columns {
-			word := cells[p.op+"/"+p.name+"/"+c]
-			if word == "" {
-				word = "–"
+			word := "–"
+			if r, ok := k.rows[p.op+"/"+p.name+"/"+c]; ok {
+				word = r.Word
 			}
-			fmt.Fprintf(&out, " %s |", word)
+			fmt.Fprintf(out, " %s |", word)
 		}
 		out.WriteString("\n")
 	}
-	return out.String() + "\n"
 }

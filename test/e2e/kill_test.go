@@ -51,7 +51,9 @@ var killLabs = []*shared{two, trio, wide, rings}
 
 // TestKill strikes every part of the product in every phase. By default a
 // seeded sample runs; CSO_KILL=all runs what has no result for this commit
-// yet, any other value is a regular expression over phase and blow.
+// yet, any other value is a regular expression over phase and blow that narrows
+// this. Several processes may share the work: each has labs of its own, and
+// leaves out what another has done meanwhile.
 func TestKill(t *testing.T) {
 	seed := time.Now().UnixNano()
 	if s := os.Getenv("CSO_KILL_SEED"); s != "" {
@@ -78,6 +80,9 @@ func TestKill(t *testing.T) {
 		if len(cases) > 0 && !table.late() {
 			m.fill(t)
 			m.play(t, cases, table)
+			if table != nil { // a long run leaves the machine to the next lab
+				lab.down(t)
+			}
 		}
 	}
 	table.write(t)
@@ -103,9 +108,21 @@ func (m *matrix) play(t *testing.T, cases []killCase, table *killTable) {
 		if table.late() {
 			break
 		}
+		if table.has(t, c) {
+			continue
+		}
 		begun := time.Now()
 		var out outcome
-		ok := t.Run(c.String(), func(t *testing.T) { out = m.of(t).run(c) })
+		ok := t.Run(c.String(), func(t *testing.T) {
+			b := m.of(t).b
+			logs := b.logSizes()
+			defer func() {
+				if t.Failed() {
+					b.evidence(logs)
+				}
+			}()
+			out = m.run(c)
+		})
 		table.add(t, c, out, ok, time.Since(begun))
 		if !ok {
 			m.recover(t)
@@ -113,7 +130,7 @@ func (m *matrix) play(t *testing.T, cases []killCase, table *killTable) {
 	}
 	t.Run("every backup that was left is whole", func(t *testing.T) {
 		m := m.of(t)
-		for len(m.unproven) > 0 && (table != nil || time.Since(start) < sampleTime) {
+		for len(m.unproven) > 0 && !table.late() && (table != nil || time.Since(start) < sampleTime) {
 			m.prove(m.unproven[0])
 		}
 		t.Logf("%d backups were verified, not restored", len(m.unproven))
@@ -163,17 +180,37 @@ func (m *matrix) sample(all []killCase) []killCase {
 
 // chosen are the cells that a regular expression names, or those without a result.
 func (m *matrix) chosen(t *testing.T, which string, table *killTable) []killCase {
-	all := m.all()
-	if which != "all" {
-		re, err := regexp.Compile(which)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return slices.DeleteFunc(all, func(c killCase) bool { return !re.MatchString(c.String()) })
+	re, err := regexp.Compile(which)
+	if err != nil {
+		t.Fatal(err)
 	}
-	all = slices.DeleteFunc(all, table.has)
+	all := slices.DeleteFunc(m.all(), func(c killCase) bool {
+		return which != "all" && !re.MatchString(c.String()) || table.has(t, c)
+	})
 	m.rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	return all
+	return inTurns(all)
+}
+
+// inTurns lets a few backups be followed by as many restores as prove them: a
+// change from a wrecked estate to one that can be backed up costs a restore.
+func inTurns(all []killCase) []killCase {
+	var ops [2][]killCase
+	for _, c := range all {
+		i := 0
+		if c.phase.op == "restore" {
+			i = 1
+		}
+		ops[i] = append(ops[i], c)
+	}
+	var out []killCase
+	const size = 16
+	rounds := (len(all) + size - 1) / size
+	for n := range rounds {
+		for _, o := range ops {
+			out = append(out, o[n*len(o)/rounds:(n+1)*len(o)/rounds]...)
+		}
+	}
+	return out
 }
 
 // run repeats a case until its blow has hit the phase.

@@ -106,3 +106,12 @@ func (s *shared) bench(t *testing.T) *bench {
 	}
 	return newBench(t, s.lab)
 }
+
+// down ends the lab; a test that needs it later starts it anew.
+func (s *shared) down(t *testing.T) {
+	t.Helper()
+	if err := s.lab.Down(t.Context()); err != nil {
+		t.Error(err)
+	}
+	s.lab, s.once = nil, sync.Once{}
+}
