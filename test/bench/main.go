@@ -28,6 +28,7 @@ var chapters = []struct {
 	{"zookeeper", zookeeperChapter},
 	{"cassandra", cassandraChapter},
 	{"elasticsearch", elasticsearchChapter},
+	{"arangodb", arangodbChapter},
 	{"pipeline", pipelineChapter},
 	{"fixed", fixedChapter},
 	{"tables", tablesChapter},

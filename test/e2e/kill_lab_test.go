@@ -38,8 +38,8 @@ func (s *shared) size(component string) int {
 	switch {
 	case component == "secrets" || component == "certificates":
 		return 0
-	case component == "mariadb" || component == "arangodb":
-		return 1 // the lab makes no clusters of these
+	case component == "mariadb":
+		return 1 // the lab makes no clusters of it
 	}
 	return max(1, s.members)
 }

@@ -1,6 +1,6 @@
 // Package e2e tests the product as its operators meet it: the real three
 // programs on real servers, the command line as a process of its own, and the
-// lab's oracle as the judge. Nothing is simulated. The programs are looked for
+// lab's oracle as the judge. Only ArangoDB is simulated. The programs are looked for
 // in $CSO_LAB_BIN, or in the repository's bin: run `make build` first.
 package e2e
 
@@ -62,7 +62,7 @@ func run(m *testing.M) (code int, err error) {
 		}
 	}
 	defer func() {
-		for _, s := range []*shared{whole, small, crowded, two, trio, wide, rings} {
+		for _, s := range []*shared{whole, small, crowded, two, trio, wide, rings, coordinators} {
 			if s.lab != nil {
 				err = errors.Join(err, s.lab.Down(context.Background()))
 			}

@@ -29,7 +29,7 @@ func engines(versions map[string]string) map[string]entry {
 		"zookeeper":     {engine: zookeeper.New(), cluster: true, process: true},
 		"cassandra":     {engine: cassandra.New(versions["cassandra"]), cluster: true, process: true},
 		"elasticsearch": {engine: elasticsearch.New(versions["elasticsearch"]), cluster: true, process: true},
-		"arangodb":      {engine: arangodb.New(versions["arangodb"]), process: true}, // simulated
+		"arangodb":      {engine: arangodb.New(versions["arangodb"]), cluster: true, process: true}, // simulated
 		"secrets":       {engine: files.New("secrets"), perVM: true},
 		"certificates":  {engine: files.New("certificates"), perVM: true},
 	}

@@ -18,6 +18,7 @@ func (s *Server) plan() ([]*node, error) {
 	var out []*node
 	for i := range s.cfg.Coordinators {
 		out = append(out, &node{id: fmt.Sprintf("CRDN-00000000-0000-4000-8000-%012d", i+1), name: fmt.Sprintf("Coordinator%04d", i+1), role: roleCoordinator})
+		out[i].down.Store(s.cfg.Apart && i > 0)
 	}
 	for i := range 3 {
 		out = append(out, &node{id: fmt.Sprintf("PRMR-00000000-0000-4000-8000-%012d", i+1), name: fmt.Sprintf("DBServer%04d", i+1), role: rolePrimary})

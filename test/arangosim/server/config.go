@@ -26,6 +26,7 @@ type Config struct {
 	Listen       string        // address of the single server or first coordinator; ":0" picks a port
 	Coordinators int           // cluster: 1 to 3
 	ListenMore   []string      // cluster: addresses of the further coordinators; missing ones pick a port
+	Apart        bool          // cluster: each further coordinator lives as long as a process that attaches to it (see control.go)
 	TTLInterval  time.Duration // how often ttl indexes are swept; the real server's default is 30 s
 	Resync       time.Duration // how long a returned DB server takes to be in sync again
 }

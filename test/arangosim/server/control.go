@@ -1,6 +1,9 @@
 package server
 
 import (
+	"fmt"
+	"net/http"
+
 	"github.com/csobackup/cso_backupnrestore/test/arangosim/store"
 	"github.com/csobackup/cso_backupnrestore/test/arangosim/value"
 )
@@ -12,6 +15,7 @@ import (
 //	GET  /_sim/faults                     the faults with their hits
 //	POST /_sim/kill           {"server"}  end a server
 //	POST /_sim/revive         {"server"}  bring it back
+//	POST /_sim/attach         {"server"}  bring it back until this request ends; answers its URL
 //	POST /_sim/move           {"database","collection","shard","from","to"}
 //	POST /_sim/resign         {"server"}  its leaderships go to followers
 //	POST /_sim/expire-batches             end all replication batches and dumps at once
@@ -31,7 +35,7 @@ func (r *request) control() error {
 		return err
 	}
 	switch r.path[1] {
-	case "kill", "revive", "resign":
+	case "kill", "revive", "resign", "attach":
 		n := r.nodeByID(o.String("server"))
 		if n == nil {
 			return fail(404, "unknown server %q", o.String("server"))
@@ -41,6 +45,8 @@ func (r *request) control() error {
 			err = r.kill(n)
 		case "revive":
 			r.revive(n)
+		case "attach":
+			return r.attach(n)
 		case "resign":
 			err = r.demote(n.id)
 		}
@@ -58,6 +64,23 @@ func (r *request) control() error {
 		return err
 	}
 	return r.ok(200, value.New())
+}
+
+func (r *request) attach(n *node) error {
+	mine := n.holder.Add(1)
+	r.revive(n)
+	r.sent = true
+	if _, err := fmt.Fprintln(r.w, n.url()); err != nil {
+		return err
+	}
+	if err := http.NewResponseController(r.w).Flush(); err != nil {
+		return err
+	}
+	<-r.http.Context().Done()
+	if n.holder.Load() != mine { // attached to anew
+		return nil
+	}
+	return r.kill(n)
 }
 
 func (r *request) state() error {

@@ -126,6 +126,7 @@ type node struct {
 	listener       net.Listener
 	http           *http.Server
 	down           atomic.Bool
+	holder         atomic.Int64 // which request holds it up (see control.go)
 	inSyncAt       atomic.Int64 // Unix milliseconds; a DB server that came back is out of sync until then
 }
 

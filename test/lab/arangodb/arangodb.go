@@ -7,11 +7,10 @@ package arangodb
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/csobackup/cso_backupnrestore/test/lab/engine"
@@ -23,7 +22,8 @@ type Engine struct{ version string }
 var _ engine.Engine = (*Engine)(nil)
 
 // New makes an engine: version "", "3.8", "3.11" or "3.12", with "-cluster"
-// behind it one coordinator with three DB servers in one process.
+// behind it one coordinator with three DB servers in one process. Three members are three coordinators: the first one's
+// process holds the DB servers too.
 func New(version string) *Engine { return &Engine{version: version} }
 
 // Component is "arangodb".
@@ -38,14 +38,9 @@ func (e *Engine) Prepare(_ context.Context, members []engine.Member) error {
 		if err := os.MkdirAll(m.Dir, 0o700); err != nil {
 			return fmt.Errorf("make the member's directory: %w", err)
 		}
-		password := filepath.Join(m.Dir, "root.password")
-		f, err := os.OpenFile(password, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-		if err == nil {
-			_, err = f.WriteString(rand.Text())
-			err = errors.Join(err, f.Close())
-		}
-		if err != nil && !errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("write root's password: %w", err)
+		password := filepath.Join(members[0].Dir, "root.password")
+		if err := engine.WriteOnce(password, []byte(rand.Text())); err != nil {
+			return err
 		}
 		m.Options["password_file"] = password
 		m.Options["data_dir"] = filepath.Join(m.Dir, "data")
@@ -55,7 +50,7 @@ func (e *Engine) Prepare(_ context.Context, members []engine.Member) error {
 }
 
 // Command is the simulator's.
-func (e *Engine) Command(m engine.Member, _ []engine.Member) (argv, env []string, err error) {
+func (e *Engine) Command(m engine.Member, members []engine.Member) (argv, env []string, err error) {
 	program, err := program()
 	if err != nil {
 		return nil, nil, err
@@ -68,12 +63,18 @@ func (e *Engine) Command(m engine.Member, _ []engine.Member) (argv, env []string
 		cluster = cluster || version == "cluster"
 		version = "3.12"
 	}
+	listen := fmt.Sprintf("127.0.0.1:%d", m.Ports["client"])
+	for i, o := range members {
+		if i > 0 && o.Name == m.Name {
+			return []string{program, "--coordinator-of", endpoint(members[0]), "--name", fmt.Sprintf("Coordinator%04d", i+1), "--listen", listen}, nil, nil
+		}
+	}
 	mode := "single"
-	if cluster {
+	if cluster || len(members) > 1 {
 		mode = "cluster"
 	}
-	return []string{program, "--dir", m.Options["data_dir"], "--mode", mode, "--version", version,
-		"--listen", fmt.Sprintf("127.0.0.1:%d", m.Ports["client"]), "--password-file", m.Options["password_file"]}, nil, nil
+	return []string{program, "--dir", m.Options["data_dir"], "--mode", mode, "--coordinators", strconv.Itoa(len(members)), "--apart", "--version", version,
+		"--listen", listen, "--password-file", m.Options["password_file"]}, nil, nil
 }
 
 func endpoint(m engine.Member) string { return fmt.Sprintf("http://127.0.0.1:%d", m.Ports["client"]) }

@@ -25,7 +25,7 @@ func main() {
 
 func run() error {
 	var cfg server.Config
-	var passwordFile, more string
+	var passwordFile, more, of, name string
 	noAuth := false
 	flag.StringVar(&cfg.Dir, "dir", "", "directory of the database file")
 	flag.StringVar(&cfg.Mode, "mode", "single", "single or cluster")
@@ -34,6 +34,9 @@ func run() error {
 	flag.StringVar(&cfg.Listen, "listen", "127.0.0.1:0", "address of the single server or first coordinator")
 	flag.StringVar(&more, "listen-more", "", "addresses of the further coordinators, separated by commas")
 	flag.IntVar(&cfg.Coordinators, "coordinators", 1, "number of coordinators of a cluster, 1 to 3")
+	flag.BoolVar(&cfg.Apart, "apart", false, "the further coordinators are processes of their own, made with --coordinator-of")
+	flag.StringVar(&of, "coordinator-of", "", "URL of a cluster's first coordinator: be a further one of it, which --name names")
+	flag.StringVar(&name, "name", "", "with --coordinator-of: Coordinator0002 or Coordinator0003")
 	flag.StringVar(&passwordFile, "password-file", "", "file with root's password; it counts when the directory is empty")
 	flag.BoolVar(&noAuth, "no-auth", false, "no authentication")
 	flag.DurationVar(&cfg.TTLInterval, "ttl-interval", 0, "how often ttl indexes end documents (default 1s)")
@@ -51,6 +54,9 @@ func run() error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	if of != "" {
+		return coordinate(ctx, of, name, cfg.Listen)
+	}
 	s, err := server.Start(cfg)
 	if err != nil {
 		return err
