@@ -38,7 +38,15 @@ func TestSimulatedArangoDB(t *testing.T) {
 	b.equal(before)
 	b.check(b.StartMember(ctx, "arangodb-2"))
 	b.equal(before)
-	b.ask([]int{0}, nil, "-b", "restore", "-s", "ALL", "-t", "arangodb")
+	var again struct {
+		Units    []struct{ Artifacts int }
+		Warnings []string
+	}
+	b.ask(fine, &again, "-b", "restore", "-s", "ALL", "-t", "arangodb")
+	b.settled()
+	if len(again.Units) != 1 || again.Units[0].Artifacts != 0 || strings.Contains(strings.Join(again.Warnings, " "), "Coordinator") {
+		t.Errorf("a second restore, of the same content: %+v", again)
+	}
 	if grade, why := b.sick("arangodb"); grade != "GREEN" {
 		t.Errorf("all coordinators live: %s, %q", grade, why)
 	}

@@ -39,16 +39,12 @@ func (s *Server) mode() string {
 func getMode(r *request) error { return r.ok(200, value.New("mode", r.mode())) }
 
 // setMode is kept over a restart: a dead client's read-only mode stays on.
-func setMode(r *request) error {
-	o, err := r.object()
-	if err != nil {
-		return err
-	}
+func setMode(r *request, o *value.Object) error {
 	m := o.String("mode")
 	if m != "default" && m != "readonly" {
 		return fail(10, "mode must be default or readonly")
 	}
-	err = r.store.Update(func(tx *store.Tx) error {
+	err := r.store.Update(func(tx *store.Tx) error {
 		tx.SetSetting("server-mode", value.New("mode", m))
 		return nil
 	})

@@ -77,11 +77,7 @@ func getAnalyzer(r *request) error {
 	})
 }
 
-func createAnalyzer(r *request) error {
-	o, err := r.object()
-	if err != nil {
-		return err
-	}
+func createAnalyzer(r *request, o *value.Object) error {
 	name := o.String("name")
 	if i := strings.LastIndex(name, "::"); i >= 0 {
 		name = name[i+2:]

@@ -140,11 +140,7 @@ func (s *Server) checkToken(token string) (string, bool) {
 }
 
 // openAuth is POST /_open/auth.
-func openAuth(r *request) error {
-	o, err := r.object()
-	if err != nil {
-		return err
-	}
+func openAuth(r *request, o *value.Object) error {
 	if r.cfg.Auth && !r.checkPassword(o.String("username"), o.String("password")) {
 		return &Error{Code: 401, Num: 401, Message: "Wrong credentials"}
 	}

@@ -69,15 +69,18 @@ func (r *request) forward(parameter string) (string, error) {
 	return n.id, nil
 }
 
-func createBatch(r *request) error {
-	server, err := r.forward("DBserver")
-	if err != nil {
-		return err
-	}
-	o, err := r.object()
-	if err != nil {
-		return err
-	}
+// onDBServer makes a handler of one that works on the DB server which a parameter names.
+func onDBServer(parameter string, h func(r *request, server string, o *value.Object) error) handler {
+	return body(func(r *request, o *value.Object) error {
+		server, err := r.forward(parameter)
+		if err != nil {
+			return err
+		}
+		return h(r, server, o)
+	})
+}
+
+func createBatch(r *request, server string, o *value.Object) error {
 	// Out of memory, as TRI_NewTickServer: a batch writes nothing, so that the write counter of two is equal when nobody wrote.
 	id := strconv.FormatUint(r.batchIDs.Add(1), 10)
 	snapshot, err := r.store.Snapshot()
@@ -102,26 +105,14 @@ func (r *request) batch(id, server string, ttl time.Duration) (*batch, bool) {
 	return b, true
 }
 
-func extendBatch(r *request) error {
-	server, err := r.forward("DBserver")
-	if err != nil {
-		return err
-	}
-	o, err := r.object()
-	if err != nil {
-		return err
-	}
+func extendBatch(r *request, server string, o *value.Object) error {
 	if _, ok := r.batch(r.vars["id"], server, ttlOf(o)); !ok {
 		return fail(1600)
 	}
 	return r.send(204, "", nil)
 }
 
-func deleteBatch(r *request) error {
-	server, err := r.forward("DBserver")
-	if err != nil {
-		return err
-	}
+func deleteBatch(r *request, server string, _ *value.Object) error {
 	if _, ok := r.batch(r.vars["id"], server, 0); !ok {
 		return fail(1600)
 	}

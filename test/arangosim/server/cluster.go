@@ -53,11 +53,7 @@ func clusterHealth(r *request) error {
 }
 
 // moveShard is done before the answer; the real server works in the background.
-func moveShard(r *request) error {
-	o, err := r.object()
-	if err != nil {
-		return err
-	}
+func moveShard(r *request, o *value.Object) error {
 	if err := r.move(o.String("database"), o.String("collection"), o.String("shard"), o.String("fromServer"), o.String("toServer")); err != nil {
 		return err
 	}
@@ -72,11 +68,7 @@ func (r *request) jobDone(code int) error {
 	return r.ok(code, value.New("id", id))
 }
 
-func resignLeadership(r *request) error {
-	o, err := r.object()
-	if err != nil {
-		return err
-	}
+func resignLeadership(r *request, o *value.Object) error {
 	n := r.nodeByID(o.String("server"))
 	if n == nil {
 		return fail(404, "unknown server")
@@ -169,13 +161,9 @@ func collectionShards(r *request) error {
 	})
 }
 
-func responsibleShard(r *request) error {
+func responsibleShard(r *request, o *value.Object) error {
 	if !r.isCluster() {
 		return fail(9)
-	}
-	o, err := r.object()
-	if err != nil {
-		return err
 	}
 	return r.view(func(tx *store.Tx, d *store.Database) error {
 		c, err := r.collection(tx, d, r.vars["c"], readDB)

@@ -14,45 +14,40 @@ func collectionInfo(c *store.Collection) *value.Object {
 
 func listCollections(r *request) error {
 	out := []any{}
-	err := r.view(func(tx *store.Tx, d *store.Database) error {
+	return r.view(func(tx *store.Tx, d *store.Database) error {
 		for _, c := range tx.Collections(d) {
 			if r.flag("excludeSystem", false) && c.IsSystem() || r.allowed(d.Name, c.Name(), readDB) != nil {
 				continue
 			}
 			out = append(out, collectionInfo(c))
 		}
-		return nil
+		return r.result(200, out)
 	})
-	if err != nil {
-		return err
-	}
-	return r.result(200, out)
 }
 
-func createCollectionHandler(r *request) error {
+func createCollectionHandler(r *request, o *value.Object) error {
 	if err := r.definable(); err != nil {
 		return err
 	}
-	o, err := r.object()
-	if err != nil {
-		return err
-	}
-	var c *store.Collection
-	err = r.update(func(tx *store.Tx, d *store.Database) error {
+	return r.update(func(tx *store.Tx, d *store.Database) error {
 		if rf, ok := value.Float(o.Get("replicationFactor")); ok && r.isCluster() && r.flag("enforceReplicationFactor", true) && rf > 3 {
 			return fail(400, "replicationFactor is larger than the number of DB servers").withCode(500)
 		}
-		c, err = r.createCollection(tx, d, o)
-		return err
+		c, err := r.createCollection(tx, d, o)
+		if err != nil {
+			return err
+		}
+		return r.ok(200, r.described(c))
 	})
-	if err != nil {
-		return err
-	}
+}
+
+// described is a collection with its properties.
+func (s *Server) described(c *store.Collection) *value.Object {
 	out := collectionInfo(c)
-	for _, m := range r.properties(c).Members {
+	for _, m := range s.properties(c).Members {
 		out.Set(m.Name, m.Value)
 	}
-	return r.ok(200, out)
+	return out
 }
 
 func collectionName(name string, system bool) error {
@@ -79,10 +74,7 @@ func (r *request) show(extra func(tx *store.Tx, c *store.Collection, out *value.
 		if err != nil {
 			return err
 		}
-		out := collectionInfo(c)
-		for _, m := range r.properties(c).Members {
-			out.Set(m.Name, m.Value)
-		}
+		out := r.described(c)
 		if err := extra(tx, c, out); err != nil {
 			return err
 		}
@@ -171,20 +163,14 @@ func truncate(r *request) error {
 	} else if s != nil {
 		return fail(9, "truncate inside a stream transaction is not simulated")
 	}
-	var out *value.Object
-	err := r.update(func(tx *store.Tx, d *store.Database) error {
+	return r.update(func(tx *store.Tx, d *store.Database) error {
 		c, err := r.collection(tx, d, r.vars["c"], writeDB)
 		if err != nil {
 			return err
 		}
 		tx.Truncate(c)
-		out = collectionInfo(c)
-		return nil
+		return r.ok(200, collectionInfo(c))
 	})
-	if err != nil {
-		return err
-	}
-	return r.ok(200, out)
 }
 
 func dropCollection(r *request) error {
@@ -221,16 +207,11 @@ func (s *Server) drop(tx *store.Tx, d *store.Database, c *store.Collection) erro
 	return nil
 }
 
-func renameCollection(r *request) error {
+func renameCollection(r *request, o *value.Object) error {
 	if r.isCluster() {
 		return fail(9)
 	}
-	o, err := r.object()
-	if err != nil {
-		return err
-	}
-	var out *value.Object
-	err = r.update(func(tx *store.Tx, d *store.Database) error {
+	return r.update(func(tx *store.Tx, d *store.Database) error {
 		c, err := r.collection(tx, d, r.vars["c"], writeDB)
 		if err != nil {
 			return err
@@ -242,13 +223,8 @@ func renameCollection(r *request) error {
 			return fail(1207)
 		}
 		tx.RenameCollection(c, o.String("name"))
-		out = collectionInfo(c)
-		return nil
+		return r.ok(200, collectionInfo(c))
 	})
-	if err != nil {
-		return err
-	}
-	return r.ok(200, out)
 }
 
 // acknowledge answers what needs no doing: load, unload, compact, index warm-up.

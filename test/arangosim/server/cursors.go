@@ -172,11 +172,7 @@ func (d *data) Write(op, name string, doc, with, options any) (before, after *va
 	return out.Object("old"), out.Object("new"), nil
 }
 
-func createCursor(r *request) error {
-	o, err := r.object()
-	if err != nil {
-		return err
-	}
+func createCursor(r *request, o *value.Object) error {
 	text := o.String("query")
 	q, err := aql.Parse(text)
 	if err != nil {
@@ -306,11 +302,7 @@ func deleteCursor(r *request) error {
 }
 
 // explain parses and checks bind parameters; there is no plan to speak of.
-func explain(r *request) error {
-	o, err := r.object()
-	if err != nil {
-		return err
-	}
+func explain(r *request, o *value.Object) error {
 	q, err := aql.Parse(o.String("query"))
 	if err != nil {
 		return err
@@ -321,15 +313,11 @@ func explain(r *request) error {
 		}
 	}
 	nodes, rules := []any{}, []any{}
-	err = r.view(func(tx *store.Tx, d *store.Database) error {
+	return r.view(func(tx *store.Tx, d *store.Database) error {
 		if usesVectorIndex(tx, d, o.String("query")) {
 			nodes, rules = append(nodes, value.New("type", "EnumerateNearVectorNode")), append(rules, "use-vector-index")
 		}
-		return nil
+		return r.ok(200, value.New("plan", value.New("nodes", nodes, "rules", rules, "collections", []any{}, "variables", []any{},
+			"estimatedCost", 1, "estimatedNrItems", 1), "warnings", []any{}, "stats", &value.Object{}, "cacheable", true))
 	})
-	if err != nil {
-		return err
-	}
-	return r.ok(200, value.New("plan", value.New("nodes", nodes, "rules", rules, "collections", []any{}, "variables", []any{},
-		"estimatedCost", 1, "estimatedNrItems", 1), "warnings", []any{}, "stats", &value.Object{}, "cacheable", true))
 }

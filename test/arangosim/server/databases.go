@@ -13,18 +13,14 @@ import (
 func listDatabases(accessible bool) handler {
 	return func(r *request) error {
 		out := []any{}
-		err := r.store.View(func(tx *store.Tx) error {
+		return r.store.View(func(tx *store.Tx) error {
 			for _, d := range tx.Databases() {
 				if !accessible || r.allowed(d.Name, "", readDB) == nil {
 					out = append(out, d.Name)
 				}
 			}
-			return nil
+			return r.result(200, out)
 		})
-		if err != nil {
-			return err
-		}
-		return r.result(200, out)
 	}
 }
 
@@ -44,15 +40,11 @@ func currentDatabase(r *request) error {
 	})
 }
 
-func createDatabase(r *request) error {
+func createDatabase(r *request, o *value.Object) error {
 	if r.db != store.SystemDatabase {
 		return fail(1230)
 	}
 	if err := r.definable(); err != nil {
-		return err
-	}
-	o, err := r.object()
-	if err != nil {
 		return err
 	}
 	name := o.String("name")
@@ -63,7 +55,7 @@ func createDatabase(r *request) error {
 	if options == nil {
 		options = &value.Object{}
 	}
-	err = r.store.Update(func(tx *store.Tx) error {
+	err := r.store.Update(func(tx *store.Tx) error {
 		if tx.Database(name) != nil {
 			return fail(1207)
 		}

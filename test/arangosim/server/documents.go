@@ -107,43 +107,33 @@ func readDocument(r *request) error {
 	})
 }
 
-// status is 201 once data is synced, else 202.
-func status(w *writer) int {
+// status is the code for data that was synced (201 or 200, as the request has it), else 202.
+func status(w *writer, synced int) int {
 	if w.opt.waitForSync || w.c.Props.Bool("waitForSync", false) {
-		return 201
+		return synced
 	}
 	return 202
 }
 
 // one answers a write of a single document.
 func (r *request) one(f func(w *writer) (*value.Object, error), synced int) error {
-	var out *value.Object
-	code := 202
-	err := r.write(r.vars["c"], r.writeOptions(), func(w *writer) error {
-		var err error
-		if out, err = f(w); err != nil {
+	return r.write(r.vars["c"], r.writeOptions(), func(w *writer) error {
+		out, err := f(w)
+		if err != nil {
 			return err
 		}
-		if status(w) == 201 {
-			code = synced
+		if rev := out.String("_rev"); rev != "" {
+			r.w.Header().Set("Etag", quoteETag(rev))
 		}
-		return nil
+		return r.reply(status(w, synced), out)
 	})
-	if err != nil {
-		return err
-	}
-	if rev := out.String("_rev"); rev != "" {
-		r.w.Header().Set("Etag", quoteETag(rev))
-	}
-	return r.reply(code, out)
 }
 
 // many answers a write of an array: each element for itself, errors in their places.
 func (r *request) many(items []any, opt writeOptions, synced int, f func(w *writer, item any) (*value.Object, error)) error {
 	out := []any{}
 	counts := map[int]int{}
-	code := 202
-	err := r.write(r.vars["c"], opt, func(w *writer) error {
+	return r.write(r.vars["c"], opt, func(w *writer) error {
 		for _, item := range items {
 			o, err := f(w, item)
 			if err == nil {
@@ -160,16 +150,9 @@ func (r *request) many(items []any, opt writeOptions, synced int, f func(w *writ
 			}
 			out = append(out, element)
 		}
-		if status(w) == 201 {
-			code = synced
-		}
-		return nil
+		r.errorCodes(counts)
+		return r.reply(status(w, synced), out)
 	})
-	if err != nil {
-		return err
-	}
-	r.errorCodes(counts)
-	return r.reply(code, out)
 }
 
 func (r *request) errorCodes(counts map[int]int) {
@@ -253,13 +236,9 @@ func changeDocument(update bool) handler {
 // changeDocuments is PUT and PATCH of an array; PUT with onlyget=true reads instead.
 func changeDocuments(update bool) handler {
 	return func(r *request) error {
-		body, err := r.any()
+		items, err := r.items()
 		if err != nil {
 			return err
-		}
-		items, ok := body.([]any)
-		if !ok {
-			return fail(1227)
 		}
 		if r.flag("onlyget", false) {
 			return r.readMany(items)
@@ -276,6 +255,18 @@ func changeDocuments(update bool) handler {
 			return w.change(key, doc, update)
 		})
 	}
+}
+
+func (r *request) items() ([]any, error) {
+	body, err := r.any()
+	if err != nil {
+		return nil, err
+	}
+	items, ok := body.([]any)
+	if !ok {
+		return nil, fail(1227)
+	}
+	return items, nil
 }
 
 func (r *request) readMany(items []any) error {
@@ -320,13 +311,9 @@ func removeDocument(r *request) error {
 }
 
 func removeDocuments(r *request) error {
-	body, err := r.any()
+	items, err := r.items()
 	if err != nil {
 		return err
-	}
-	items, ok := body.([]any)
-	if !ok {
-		return fail(1227)
 	}
 	return r.many(items, r.writeOptions(), 200, func(w *writer, item any) (*value.Object, error) {
 		key, err := keyOf(item, w.c.Name())

@@ -30,7 +30,7 @@ func listGrants(r *request) error {
 	}
 	grants := u.Object("databases")
 	out := value.New()
-	err := r.store.View(func(tx *store.Tx) error {
+	return r.store.View(func(tx *store.Tx) error {
 		for _, d := range tx.Databases() {
 			if !r.flag("full", false) {
 				if l := r.level(name, d.Name, ""); l != "none" {
@@ -51,12 +51,8 @@ func listGrants(r *request) error {
 		} else if l := granted(grants.Object("*")); l != "undefined" {
 			out.Set("*", l)
 		}
-		return nil
+		return r.result(200, out)
 	})
-	if err != nil {
-		return err
-	}
-	return r.result(200, out)
 }
 
 // granted is the right that was given at this very place.
@@ -78,11 +74,7 @@ func getGrant(r *request) error {
 	return r.result(200, r.level(r.vars["u"], r.vars["db"], r.vars["c"]))
 }
 
-func setGrant(r *request) error {
-	o, err := r.object()
-	if err != nil {
-		return err
-	}
+func setGrant(r *request, o *value.Object) error {
 	level := o.String("grant")
 	switch level {
 	case "rw", "ro", "none":
@@ -90,7 +82,7 @@ func setGrant(r *request) error {
 		return fail(400, "expecting grant to be one of rw, ro, none")
 	}
 	db, c := r.vars["db"], r.vars["c"]
-	err = r.changeUser(r.vars["u"], func(tx *store.Tx, u *value.Object) error {
+	err := r.changeUser(r.vars["u"], func(tx *store.Tx, u *value.Object) error {
 		if db != "*" {
 			d := tx.Database(db)
 			if d == nil {
@@ -131,18 +123,12 @@ func child(o *value.Object, name string) *value.Object {
 
 func removeGrant(r *request) error {
 	db, c := r.vars["db"], r.vars["c"]
-	err := r.changeUser(r.vars["u"], func(_ *store.Tx, u *value.Object) error {
+	return r.changeUser(r.vars["u"], func(_ *store.Tx, u *value.Object) error {
 		if c == "" {
 			child(u, "databases").Delete(db)
-			return nil
-		}
-		if collections := u.Object("databases").Object(db).Object("collections"); collections != nil {
+		} else if collections := u.Object("databases").Object(db).Object("collections"); collections != nil {
 			collections.Delete(c)
 		}
-		return nil
+		return r.ok(202, value.New())
 	})
-	if err != nil {
-		return err
-	}
-	return r.ok(202, value.New())
 }

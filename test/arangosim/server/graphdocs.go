@@ -53,52 +53,38 @@ func readGraphDocument(kind string) handler {
 
 // writeGraphDocument answers {kind: {_id, _key, _rev, _oldRev}, new, old}.
 func writeGraphDocument(kind string, f func(w *writer, r *request, doc *value.Object) (*value.Object, error)) handler {
-	return func(r *request) error {
+	return body(func(r *request, doc *value.Object) error {
 		if err := r.member(kind); err != nil {
-			return err
-		}
-		doc, err := r.object()
-		if err != nil {
 			return err
 		}
 		opt := r.writeOptions()
 		opt.mode = "conflict"
-		code := 202
-		var out *value.Object
-		err = r.write(r.vars["c"], opt, func(w *writer) error {
+		return r.write(r.vars["c"], opt, func(w *writer) error {
 			if kind == "edge" && (doc.Has("_from") || doc.Has("_to")) {
 				if err := w.endpoints(doc); err != nil {
 					return err
 				}
 			}
-			out, err = f(w, r, doc)
-			if status(w) == 201 {
-				code = 201
+			out, err := f(w, r, doc)
+			if err != nil {
+				return err
 			}
-			return err
+			answer := value.New("removed", true)
+			if r.http.Method != "DELETE" {
+				answer = value.New(kind, out.Keep("_id", "_key", "_rev", "_oldRev"))
+			}
+			for _, n := range []string{"new", "old"} {
+				if v, ok := out.Lookup(n); ok {
+					answer.Set(n, v)
+				}
+			}
+			synced := 200
+			if r.http.Method == "POST" {
+				synced = 201
+			}
+			return r.ok(status(w, synced), answer)
 		})
-		if err != nil {
-			return err
-		}
-		answer := value.New()
-		if r.http.Method == "DELETE" {
-			answer.Set("removed", true)
-			if code == 201 {
-				code = 200
-			}
-		} else {
-			answer.Set(kind, out.Keep("_id", "_key", "_rev", "_oldRev"))
-			if code == 201 && r.http.Method != "POST" {
-				code = 200
-			}
-		}
-		for _, n := range []string{"new", "old"} {
-			if v, ok := out.Lookup(n); ok {
-				answer.Set(n, v)
-			}
-		}
-		return r.ok(code, answer)
-	}
+	})
 }
 
 // endpoints: an edge of a graph needs vertices that exist.

@@ -62,11 +62,7 @@ func getGraph(r *request) error {
 	})
 }
 
-func createGraph(r *request) error {
-	o, err := r.object()
-	if err != nil {
-		return err
-	}
+func createGraph(r *request, o *value.Object) error {
 	name := o.String("name")
 	if !validKey(name) {
 		return fail(1921, "invalid graph name").withCode(400)
@@ -86,7 +82,7 @@ func createGraph(r *request) error {
 	if o.Bool("isDisjoint", false) || options.Bool("isDisjoint", false) {
 		g.Set("isDisjoint", true)
 	}
-	err = r.update(func(tx *store.Tx, d *store.Database) error {
+	err := r.update(func(tx *store.Tx, d *store.Database) error {
 		if _, err := findGraph(tx, d, name); err == nil {
 			return fail(1925)
 		}
@@ -223,7 +219,7 @@ func edgeCollections(g *value.Object) []string {
 }
 
 func dropGraph(r *request) error {
-	err := r.update(func(tx *store.Tx, d *store.Database) error {
+	return r.update(func(tx *store.Tx, d *store.Database) error {
 		g, err := findGraph(tx, d, r.vars["g"])
 		if err != nil {
 			return err
@@ -231,24 +227,17 @@ func dropGraph(r *request) error {
 		if err := tx.Delete(tx.Collection(d, "_graphs"), r.vars["g"]); err != nil {
 			return err
 		}
-		if !r.flag("dropCollections", false) {
-			return nil
-		}
 		used := graphUse(tx, d)
 		for _, c := range append(edgeCollections(g), vertexCollections(g)...) {
-			if slices.Contains(used, c) || tx.Collection(d, c) == nil {
+			if !r.flag("dropCollections", false) || slices.Contains(used, c) || tx.Collection(d, c) == nil {
 				continue
 			}
 			if err := r.drop(tx, d, tx.Collection(d, c)); err != nil {
 				return err
 			}
 		}
-		return nil
+		return r.ok(202, value.New("removed", true))
 	})
-	if err != nil {
-		return err
-	}
-	return r.ok(202, value.New("removed", true))
 }
 
 // graphUse are the collections that graphs use.
@@ -277,26 +266,21 @@ func graphCollections(list func(*value.Object) []string) handler {
 
 // editGraph changes a graph's definition and answers it.
 func editGraph(edit func(r *request, tx *store.Tx, d *store.Database, g, o *value.Object) error) handler {
-	return func(r *request) error {
-		o, err := r.object()
-		if err != nil {
-			return err
-		}
-		var g *value.Object
-		err = r.update(func(tx *store.Tx, d *store.Database) error {
-			if g, err = findGraph(tx, d, r.vars["g"]); err != nil {
+	return body(func(r *request, o *value.Object) error {
+		return r.update(func(tx *store.Tx, d *store.Database) error {
+			g, err := findGraph(tx, d, r.vars["g"])
+			if err != nil {
 				return err
 			}
 			if err := edit(r, tx, d, g, o); err != nil {
 				return err
 			}
-			return r.saveGraph(tx, d, g, true)
+			if err := r.saveGraph(tx, d, g, true); err != nil {
+				return err
+			}
+			return r.ok(202, value.New("graph", shownGraph(g)))
 		})
-		if err != nil {
-			return err
-		}
-		return r.ok(202, value.New("graph", shownGraph(g)))
-	}
+	})
 }
 
 func addEdgeDefinition(r *request, tx *store.Tx, d *store.Database, g, o *value.Object) error {

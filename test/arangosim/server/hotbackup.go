@@ -11,7 +11,8 @@ import (
 	"github.com/csobackup/cso_backupnrestore/test/arangosim/value"
 )
 
-// Hot backups are copies of the database file below <dir>/backups, with their description beside them.
+// Hot backups are copies of the database file below <dir>/backups, with their description beside them. Their time has
+// nanoseconds, which the real ones have not: here two can be made in one millisecond.
 
 // withBackups answers 404 where the edition has no hot backup.
 func withBackups(h handler) handler {
@@ -29,11 +30,7 @@ func (s *Server) backupPath(id string) string {
 	return filepath.Join(s.cfg.Dir, "backups", filepath.Base(id)+".db")
 }
 
-func createHotBackup(r *request) error {
-	o, err := r.object()
-	if err != nil {
-		return err
-	}
+func createHotBackup(r *request, o *value.Object) error {
 	label := o.String("label")
 	if label == "" {
 		label = newUUID()
@@ -45,7 +42,7 @@ func createHotBackup(r *request) error {
 	if err != nil {
 		return err
 	}
-	id := time.Now().UTC().Format("2006-01-02T15.04.05.000") + "Z_" + label
+	id := time.Now().UTC().Format("2006-01-02T15.04.05.000000000") + "Z_" + label
 	meta, err := r.writeHotBackup(id, inconsistent)
 	if err != nil {
 		return err
@@ -113,11 +110,7 @@ func (r *request) lockWrites(o *value.Object) (inconsistent bool, err error) {
 	}
 }
 
-func listHotBackups(r *request) error {
-	o, err := r.object()
-	if err != nil {
-		return err
-	}
+func listHotBackups(r *request, o *value.Object) error {
 	names, err := filepath.Glob(filepath.Join(r.cfg.Dir, "backups", "*.json"))
 	if err != nil {
 		return err
@@ -139,11 +132,7 @@ func listHotBackups(r *request) error {
 	return r.result(200, value.New("server", r.node.id, "list", list))
 }
 
-func deleteHotBackup(r *request) error {
-	o, err := r.object()
-	if err != nil {
-		return err
-	}
+func deleteHotBackup(r *request, o *value.Object) error {
 	path := r.backupPath(o.String("id"))
 	if err := os.Remove(path); err != nil {
 		return fail(404, "no such backup")
@@ -155,11 +144,7 @@ func deleteHotBackup(r *request) error {
 }
 
 // restoreHotBackup puts the copy back; like the real one it first keeps what is there.
-func restoreHotBackup(r *request) error {
-	o, err := r.object()
-	if err != nil {
-		return err
-	}
+func restoreHotBackup(r *request, o *value.Object) error {
 	path := r.backupPath(o.String("id"))
 	if _, err := os.Stat(path); err != nil {
 		return fail(404, "no such backup")
@@ -171,7 +156,7 @@ func restoreHotBackup(r *request) error {
 	if v := value.MustObject(meta).String("version"); v != r.cfg.Version {
 		return fail(400, "the backup is of version %s, this server is %s", v, r.cfg.Version)
 	}
-	previous := fmt.Sprintf("FAILSAFE_%s", time.Now().UTC().Format("2006-01-02T15.04.05.000Z"))
+	previous := fmt.Sprintf("FAILSAFE_%s", time.Now().UTC().Format("2006-01-02T15.04.05.000000000Z"))
 	if _, err := r.writeHotBackup(previous, false); err != nil {
 		return err
 	}
@@ -182,12 +167,8 @@ func restoreHotBackup(r *request) error {
 		return err
 	}
 	r.users.forget()
-	err = r.store.View(func(tx *store.Tx) error {
+	return r.store.View(func(tx *store.Tx) error {
 		r.readOnly.Store(tx.Setting("server-mode").String("mode") == "readonly")
-		return nil
+		return r.result(200, value.New("previous", previous, "isCluster", r.isCluster()))
 	})
-	if err != nil {
-		return err
-	}
-	return r.result(200, value.New("previous", previous, "isCluster", r.isCluster()))
 }

@@ -70,7 +70,7 @@ func getIndex(r *request) error {
 
 func dropIndex(r *request) error {
 	var id string
-	err := r.update(func(tx *store.Tx, d *store.Database) error {
+	return r.update(func(tx *store.Tx, d *store.Database) error {
 		c, err := r.collection(tx, d, r.vars["c"], writeDB)
 		if err != nil {
 			return err
@@ -92,22 +92,14 @@ func dropIndex(r *request) error {
 		c.SetIndexes(kept)
 		tx.DropIndex(c, i)
 		tx.SaveCollection(c)
-		return nil
+		return r.ok(200, value.New("id", id))
 	})
-	if err != nil {
-		return err
-	}
-	return r.ok(200, value.New("id", id))
 }
 
-func createIndex(r *request) error {
-	o, err := r.object()
-	if err != nil {
-		return err
-	}
+func createIndex(r *request, o *value.Object) error {
 	var out *value.Object
 	created := false
-	err = r.update(func(tx *store.Tx, d *store.Database) error {
+	err := r.update(func(tx *store.Tx, d *store.Database) error {
 		c, err := r.collection(tx, d, r.query.Get("collection"), writeDB)
 		if err != nil {
 			return err

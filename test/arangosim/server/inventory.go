@@ -76,7 +76,7 @@ func inventory(r *request) error {
 	}
 	system, queues := r.flag("includeSystem", true), r.flag("includeFoxxQueues", false)
 	out := value.New()
-	err := r.store.View(func(tx *store.Tx) error {
+	return r.store.View(func(tx *store.Tx) error {
 		one := func(d *store.Database) *value.Object {
 			collections, views := r.collectionsAndViews(tx, d, r.query.Get("collection"), system, queues, func(c *store.Collection) *value.Object {
 				return value.New("indexes", secondary(c), "parameters", r.parameters(c))
@@ -103,12 +103,8 @@ func inventory(r *request) error {
 		}
 		out.Set("state", r.walState(b.tick))
 		out.Set("tick", strconv.FormatUint(tx.Tick(), 10))
-		return nil
+		return r.reply(200, out)
 	})
-	if err != nil {
-		return err
-	}
-	return r.reply(200, out)
 }
 
 // clusterInventory is GET /_api/replication/clusterInventory, on coordinators only.

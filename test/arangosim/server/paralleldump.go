@@ -71,15 +71,7 @@ func (p *parallelDump) batch(id uint64) *dumpBatch {
 	return nil
 }
 
-func startDump(r *request) error {
-	server, err := r.forward("dbserver")
-	if err != nil {
-		return err
-	}
-	o, err := r.object()
-	if err != nil {
-		return err
-	}
+func startDump(r *request, server string, o *value.Object) error {
 	p := &parallelDump{db: r.db, user: r.user, server: server, size: int(o.Int("batchSize", 16<<10)), given: map[uint64]*dumpBatch{}}
 	for _, name := range value.StringList(o.Get("shards")) {
 		c, shard, err := r.dumpTarget(name, server)
@@ -91,6 +83,7 @@ func startDump(r *request) error {
 	if !o.Has("shards") {
 		return fail(10, "invalid 'shards' value in request")
 	}
+	var err error
 	if p.snapshot, err = r.store.Snapshot(); err != nil {
 		return err
 	}

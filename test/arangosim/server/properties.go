@@ -186,12 +186,8 @@ func (s *Server) properties(c *store.Collection) *value.Object {
 }
 
 // setProperties is PUT properties: what is given changes, the rest stays.
-func setProperties(r *request) error {
-	o, err := r.object()
-	if err != nil {
-		return err
-	}
-	err = r.update(func(tx *store.Tx, d *store.Database) error {
+func setProperties(r *request, o *value.Object) error {
+	err := r.update(func(tx *store.Tx, d *store.Database) error {
 		c, err := r.collection(tx, d, r.vars["c"], writeDB)
 		if err != nil {
 			return err

@@ -113,11 +113,7 @@ func killQuery(r *request) error {
 	return r.ok(200, value.New())
 }
 
-func queryProperties(r *request) error {
-	o, err := r.object()
-	if err != nil {
-		return err
-	}
+func queryProperties(r *request, o *value.Object) error {
 	r.queries.mu.Lock()
 	defer r.queries.mu.Unlock()
 	p := r.queries.settings(r.db).Clone()

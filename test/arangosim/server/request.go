@@ -29,7 +29,16 @@ type request struct {
 	body  []byte
 	user  string // who asks; root when authentication is off
 	super bool   // a token of the server itself: no user, all rights
-	sent  bool
+	out   *reply
+	sent  bool // the handler has written the answer itself
+}
+
+// reply is what is sent when the handler has returned: a handler may answer inside a transaction, whose failure to commit is
+// then answered instead.
+type reply struct {
+	code        int
+	contentType string
+	body        []byte
 }
 
 // handler answers a request or returns the error to answer with.
@@ -52,9 +61,12 @@ func (r *request) answer(f func() error) {
 			r.log.Error("handler failed", "path", r.http.URL.Path, "panic", p)
 			r.fail(fail(4, "%v", p))
 		}
+		r.deliver()
 	}()
 	if err := f(); err != nil {
 		r.fail(errorOf(err))
+	} else if r.out == nil && !r.sent {
+		r.fail(fail(4, "the handler has not answered"))
 	}
 }
 
@@ -165,34 +177,33 @@ func (r *request) ok(code int, o *value.Object) error {
 // result answers {"error":false,"code":…,"result":v}.
 func (r *request) result(code int, v any) error { return r.ok(code, value.New("result", v)) }
 
-func (r *request) fail(e *Error) {
+func (r *request) fail(e *Error) { _ = r.reply(e.Code, e.body()) }
+
+// send answers; it never fails, and is written as a return value for handlers.
+func (r *request) send(code int, contentType string, body []byte) error {
+	r.out = &reply{code, contentType, body}
+	return nil
+}
+
+// deliver writes the answer. Nobody can be told when that fails.
+func (r *request) deliver() {
 	if r.sent {
 		return
 	}
-	if err := r.reply(e.Code, e.body()); err != nil {
-		r.log.Debug("answer not delivered", "error", err)
-	}
-}
-
-// send writes an answer. Nobody can be told when that fails, so it is no error.
-func (r *request) send(code int, contentType string, body []byte) error {
-	r.sent = true
-	h := r.w.Header()
+	h, code, body := r.w.Header(), r.out.code, r.out.body
+	empty := code == http.StatusNoContent || code == http.StatusNotModified
 	if code != http.StatusNoContent || len(body) > 0 {
-		h.Set("Content-Type", contentType)
+		h.Set("Content-Type", r.out.contentType)
 	}
-	if code == http.StatusNoContent || code == http.StatusNotModified {
-		r.w.WriteHeader(code)
-		return nil
+	if !empty {
+		h.Set("Content-Length", strconv.Itoa(len(body)))
 	}
-	h.Set("Content-Length", strconv.Itoa(len(body)))
 	r.w.WriteHeader(code)
-	if r.http.Method != http.MethodHead {
+	if !empty && r.http.Method != http.MethodHead {
 		if _, err := r.w.Write(body); err != nil {
 			r.log.Debug("answer not delivered", "error", err)
 		}
 	}
-	return nil
 }
 
 // object reads the body as a JSON object; an empty body is an empty object.
@@ -205,6 +216,17 @@ func (r *request) object() (*value.Object, error) {
 		return nil, fail(600, "VPackError error: %v", err)
 	}
 	return o, nil
+}
+
+// body makes a handler of one that wants the body as a JSON object.
+func body(h func(r *request, o *value.Object) error) handler {
+	return func(r *request) error {
+		o, err := r.object()
+		if err != nil {
+			return err
+		}
+		return h(r, o)
+	}
 }
 
 // any reads the body as any JSON value.

@@ -16,11 +16,7 @@ func restored(r *request) error {
 
 // restoreCollection is PUT restore-collection {parameters, indexes}: with
 // overwrite an existing collection is dropped, a system collection emptied.
-func restoreCollection(r *request) error {
-	o, err := r.object()
-	if err != nil {
-		return err
-	}
+func restoreCollection(r *request, o *value.Object) error {
 	params := o.Object("parameters")
 	if params == nil {
 		return fail(400, "collection parameters declaration is invalid")
@@ -29,9 +25,9 @@ func restoreCollection(r *request) error {
 	if name == "" {
 		return fail(400, "collection name is missing")
 	}
-	err = r.update(func(tx *store.Tx, d *store.Database) error {
+	return r.update(func(tx *store.Tx, d *store.Database) error {
 		if params.Bool("deleted", false) {
-			return nil
+			return restored(r)
 		}
 		if c := tx.Collection(d, name); c != nil {
 			if !r.flag("overwrite", false) {
@@ -41,32 +37,26 @@ func restoreCollection(r *request) error {
 				if name != "_users" {
 					tx.Truncate(c)
 				}
-				return nil
+				return restored(r)
 			}
 			if err := r.drop(tx, d, c); err != nil {
 				return err
 			}
 		}
 		params.Set("isSystem", name[0] == '_')
-		_, err := r.createCollection(tx, d, params)
-		return err
+		if _, err := r.createCollection(tx, d, params); err != nil {
+			return err
+		}
+		return restored(r)
 	})
-	if err != nil {
-		return err
-	}
-	return restored(r)
 }
 
-func restoreIndexes(r *request) error {
-	o, err := r.object()
-	if err != nil {
-		return err
-	}
+func restoreIndexes(r *request, o *value.Object) error {
 	params := o.Object("parameters")
 	if params == nil {
 		return fail(400, "collection parameters declaration is invalid")
 	}
-	err = r.update(func(tx *store.Tx, d *store.Database) error {
+	return r.update(func(tx *store.Tx, d *store.Database) error {
 		c, err := r.collection(tx, d, params.String("name"), writeDB)
 		if err != nil {
 			return err
@@ -83,33 +73,23 @@ func restoreIndexes(r *request) error {
 				return err
 			}
 		}
-		return nil
+		return restored(r)
 	})
-	if err != nil {
-		return err
-	}
-	return restored(r)
 }
 
-func restoreView(r *request) error {
-	o, err := r.object()
-	if err != nil {
-		return err
-	}
-	err = r.update(func(tx *store.Tx, d *store.Database) error {
+func restoreView(r *request, o *value.Object) error {
+	return r.update(func(tx *store.Tx, d *store.Database) error {
 		if old := tx.Entry(d, "views", o.String("name")); old != nil {
 			if !r.flag("overwrite", false) {
 				return fail(1207)
 			}
 			tx.DeleteEntry(d, "views", o.String("name"))
 		}
-		_, err := r.createView(tx, d, o)
-		return err
+		if _, err := r.createView(tx, d, o); err != nil {
+			return err
+		}
+		return restored(r)
 	})
-	if err != nil {
-		return err
-	}
-	return restored(r)
 }
 
 // restoreData is PUT restore-data: one document or marker per line. Documents
@@ -122,7 +102,8 @@ func restoreData(r *request) error {
 	}
 	opt := writeOptions{mode: "replace", keepNull: true, mergeObjects: true, ignoreRevs: true, isRestore: true, silent: true}
 	preserve := r.flag("preserveRevisionIds", false)
-	err := r.update(func(tx *store.Tx, d *store.Database) error {
+	defer r.users.forget()
+	return r.update(func(tx *store.Tx, d *store.Database) error {
 		c := tx.Collection(d, name)
 		if c == nil {
 			return fail(1203)
@@ -152,13 +133,8 @@ func restoreData(r *request) error {
 			}
 		}
 		w.finish()
-		return nil
+		return restored(r)
 	})
-	r.users.forget()
-	if err != nil {
-		return err
-	}
-	return restored(r)
 }
 
 // marker takes an envelope off a line.

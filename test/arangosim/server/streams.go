@@ -54,12 +54,8 @@ func (r *request) stream(id string) (*stream, error) {
 	return s, nil
 }
 
-func beginStream(r *request) error {
+func beginStream(r *request, o *value.Object) error {
 	if err := r.writable(); err != nil {
-		return err
-	}
-	o, err := r.object()
-	if err != nil {
 		return err
 	}
 	s := &stream{db: r.db, overlay: store.NewOverlay(), status: "running", until: time.Now().Add(streamIdle)}

@@ -10,16 +10,12 @@ import (
 // Tasks are kept and listed, never run. The real server forgets them when it
 // stops; so does this one.
 
-func (r *request) saveTask(id string) error {
-	o, err := r.object()
-	if err != nil {
-		return err
-	}
+func saveTask(r *request, o *value.Object) error {
+	id := r.vars["id"] // none with POST /_api/tasks
 	if o.String("command") == "" {
 		return fail(10, "command must be specified")
 	}
-	var t *value.Object
-	err = r.update(func(tx *store.Tx, d *store.Database) error {
+	return r.update(func(tx *store.Tx, d *store.Database) error {
 		if id == "" {
 			id = tx.NewTick()
 		}
@@ -34,23 +30,16 @@ func (r *request) saveTask(id string) error {
 		if name == "" {
 			name = "user-defined task"
 		}
-		t = value.New("id", id, "name", name, "created", float64(time.Now().UnixMicro())/1e6, "type", kind)
+		t := value.New("id", id, "name", name, "created", float64(time.Now().UnixMicro())/1e6, "type", kind)
 		if o.Has("period") {
 			t.Set("period", o.Get("period"))
 		}
 		t.Set("offset", defaultTo(o.Get("offset"), int64(0))).Set("command", o.String("command")).
 			Set("params", o.Get("params")).Set("database", d.Name)
 		tx.PutEntry(d, "tasks", id, t)
-		return nil
+		return r.ok(200, t)
 	})
-	if err != nil {
-		return err
-	}
-	return r.ok(200, t)
 }
-
-func createTask(r *request) error { return r.saveTask("") }
-func putTask(r *request) error    { return r.saveTask(r.vars["id"]) }
 
 func listTasks(r *request) error {
 	return r.view(func(tx *store.Tx, d *store.Database) error {
@@ -73,15 +62,11 @@ func getTask(r *request) error {
 }
 
 func deleteTask(r *request) error {
-	err := r.update(func(tx *store.Tx, d *store.Database) error {
+	return r.update(func(tx *store.Tx, d *store.Database) error {
 		if tx.Entry(d, "tasks", r.vars["id"]) == nil {
 			return fail(1852)
 		}
 		tx.DeleteEntry(d, "tasks", r.vars["id"])
-		return nil
+		return r.ok(200, value.New())
 	})
-	if err != nil {
-		return err
-	}
-	return r.ok(200, value.New())
 }

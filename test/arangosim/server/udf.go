@@ -24,17 +24,13 @@ func listFunctions(r *request) error {
 	})
 }
 
-func createFunction(r *request) error {
-	o, err := r.object()
-	if err != nil {
-		return err
-	}
+func createFunction(r *request, o *value.Object) error {
 	name := o.String("name")
 	if !strings.Contains(name, "::") || o.String("code") == "" {
 		return &Error{Code: 400, Num: 1580, Message: "invalid user function name"}
 	}
 	fresh := true
-	err = r.update(func(tx *store.Tx, d *store.Database) error {
+	err := r.update(func(tx *store.Tx, d *store.Database) error {
 		doc := value.New("_key", strings.ToUpper(name), "name", name, "code", o.String("code"), "isDeterministic", o.Bool("isDeterministic", false))
 		c := tx.Collection(d, "_aqlfunctions")
 		fresh = tx.Get(c, doc.String("_key")) == nil
@@ -54,7 +50,7 @@ func createFunction(r *request) error {
 func deleteFunction(r *request) error {
 	name := strings.ToUpper(r.vars["name"])
 	n := 0
-	err := r.update(func(tx *store.Tx, d *store.Database) error {
+	return r.update(func(tx *store.Tx, d *store.Database) error {
 		c := tx.Collection(d, "_aqlfunctions")
 		var keys []string
 		tx.Each(c, func(raw []byte) bool {
@@ -73,10 +69,6 @@ func deleteFunction(r *request) error {
 				return err
 			}
 		}
-		return nil
+		return r.ok(200, value.New("deletedCount", n))
 	})
-	if err != nil {
-		return err
-	}
-	return r.ok(200, value.New("deletedCount", n))
 }

@@ -77,18 +77,14 @@ func (r *request) self() error {
 
 func listUsers(r *request) error {
 	var out []any
-	err := r.store.View(func(tx *store.Tx) error {
+	return r.store.View(func(tx *store.Tx) error {
 		users := tx.Collection(tx.Database(store.SystemDatabase), "_users")
 		tx.Each(users, func(doc []byte) bool {
 			out = append(out, userInfo(value.MustObject(doc)))
 			return true
 		})
-		return nil
+		return r.result(200, out)
 	})
-	if err != nil {
-		return err
-	}
-	return r.result(200, out)
 }
 
 func getUser(r *request) error {
@@ -102,11 +98,7 @@ func getUser(r *request) error {
 	return r.ok(200, userInfo(u))
 }
 
-func createUser(r *request) error {
-	o, err := r.object()
-	if err != nil {
-		return err
-	}
+func createUser(r *request, o *value.Object) error {
 	if err := r.writable(); err != nil {
 		return err
 	}
@@ -120,7 +112,7 @@ func createUser(r *request) error {
 	}
 	user := newUser(name, o.String("passwd"), o.Bool("active", true), extra)
 	defer r.users.forget()
-	err = r.store.Update(func(tx *store.Tx) error {
+	err := r.store.Update(func(tx *store.Tx) error {
 		users, old := findUser(tx, name)
 		if old != nil {
 			return fail(1702)
@@ -135,16 +127,11 @@ func createUser(r *request) error {
 
 // modifyUser is PUT and PATCH: PUT resets what is not given.
 func modifyUser(replace bool) handler {
-	return func(r *request) error {
+	return body(func(r *request, o *value.Object) error {
 		if err := r.self(); err != nil {
 			return err
 		}
-		o, err := r.object()
-		if err != nil {
-			return err
-		}
-		var info *value.Object
-		err = r.changeUser(r.vars["u"], func(_ *store.Tx, u *value.Object) error {
+		return r.changeUser(r.vars["u"], func(_ *store.Tx, u *value.Object) error {
 			auth := u.Object("authData")
 			if o.Has("passwd") {
 				auth.Set("simple", hashPassword(o.String("passwd")))
@@ -162,14 +149,9 @@ func modifyUser(replace bool) handler {
 			} else if replace {
 				u.Set("userData", &value.Object{})
 			}
-			info = userInfo(u)
-			return nil
+			return r.ok(200, userInfo(u))
 		})
-		if err != nil {
-			return err
-		}
-		return r.ok(200, info)
-	}
+	})
 }
 
 func deleteUser(r *request) error {

@@ -11,16 +11,12 @@ func viewInfo(v *value.Object) *value.Object { return v.Keep("globallyUniqueId",
 
 func listViews(r *request) error {
 	out := []any{}
-	err := r.view(func(tx *store.Tx, d *store.Database) error {
+	return r.view(func(tx *store.Tx, d *store.Database) error {
 		for _, v := range tx.Entries(d, "views") {
 			out = append(out, viewInfo(v))
 		}
-		return nil
+		return r.result(200, out)
 	})
-	if err != nil {
-		return err
-	}
-	return r.result(200, out)
 }
 
 // findView answers a view by name or id.
@@ -51,20 +47,14 @@ func getView(full bool) handler {
 	}
 }
 
-func createViewHandler(r *request) error {
-	o, err := r.object()
-	if err != nil {
-		return err
-	}
-	var out *value.Object
-	err = r.update(func(tx *store.Tx, d *store.Database) error {
-		out, err = r.createView(tx, d, o)
-		return err
+func createViewHandler(r *request, o *value.Object) error {
+	return r.update(func(tx *store.Tx, d *store.Database) error {
+		v, err := r.createView(tx, d, o)
+		if err != nil {
+			return err
+		}
+		return r.reply(201, v)
 	})
-	if err != nil {
-		return err
-	}
-	return r.reply(201, out)
 }
 
 func (s *Server) createView(tx *store.Tx, d *store.Database, o *value.Object) (*value.Object, error) {
@@ -291,13 +281,8 @@ func invertedExists(tx *store.Tx, d *store.Database, entry *value.Object) error 
 }
 
 func setView(fresh bool) handler {
-	return func(r *request) error {
-		o, err := r.object()
-		if err != nil {
-			return err
-		}
-		var out *value.Object
-		err = r.update(func(tx *store.Tx, d *store.Database) error {
+	return body(func(r *request, o *value.Object) error {
+		return r.update(func(tx *store.Tx, d *store.Database) error {
 			v, err := findView(tx, d, r.vars["v"])
 			if err != nil {
 				return err
@@ -311,26 +296,16 @@ func setView(fresh bool) handler {
 				return err
 			}
 			tx.PutEntry(d, "views", v.String("name"), v)
-			out = v
-			return nil
+			return r.reply(200, v)
 		})
-		if err != nil {
-			return err
-		}
-		return r.reply(200, out)
-	}
+	})
 }
 
-func renameView(r *request) error {
+func renameView(r *request, o *value.Object) error {
 	if r.isCluster() {
 		return fail(9)
 	}
-	o, err := r.object()
-	if err != nil {
-		return err
-	}
-	var out *value.Object
-	err = r.update(func(tx *store.Tx, d *store.Database) error {
+	return r.update(func(tx *store.Tx, d *store.Database) error {
 		v, err := findView(tx, d, r.vars["v"])
 		if err != nil {
 			return err
@@ -345,28 +320,19 @@ func renameView(r *request) error {
 		tx.DeleteEntry(d, "views", v.String("name"))
 		v.Set("name", name)
 		tx.PutEntry(d, "views", name, v)
-		out = viewInfo(v)
-		return nil
+		return r.reply(200, viewInfo(v))
 	})
-	if err != nil {
-		return err
-	}
-	return r.reply(200, out)
 }
 
 func dropView(r *request) error {
-	err := r.update(func(tx *store.Tx, d *store.Database) error {
+	return r.update(func(tx *store.Tx, d *store.Database) error {
 		v, err := findView(tx, d, r.vars["v"])
 		if err != nil {
 			return err
 		}
 		tx.DeleteEntry(d, "views", v.String("name"))
-		return nil
+		return r.result(200, true)
 	})
-	if err != nil {
-		return err
-	}
-	return r.result(200, true)
 }
 
 // dropLinks takes a dropped collection out of all views.

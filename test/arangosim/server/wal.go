@@ -87,11 +87,7 @@ func replicationServerID(r *request) error {
 
 // The applier is idle and only answers: configuring and stopping it are part of one vendor test.
 
-func applierConfig(r *request) error {
-	o, err := r.object()
-	if err != nil {
-		return err
-	}
+func applierConfig(r *request, o *value.Object) error {
 	if r.flag("global", false) && r.db != store.SystemDatabase {
 		return fail(11)
 	}
