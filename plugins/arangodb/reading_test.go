@@ -2,7 +2,9 @@ package arangodb_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -94,6 +96,53 @@ func TestSimulatedIncremental(t *testing.T) {
 			w.same(t)
 		})
 	}
+}
+
+// TestSimulatedIdentity: what is taken over from the last backup unread is only what the server vouches for: by revision id and count
+// before and after the snapshot, and by revision tree or checksum.
+func TestSimulatedIdentity(t *testing.T) {
+	proof := map[string]string{"single": "/revisions/tree", "cluster": "/checksum"}
+	everyMode(t, func(t *testing.T, w *world) {
+		a := foreign(t, w.on)
+		defer a.close()
+		name := "documents/shop/parts"
+		write := func() { // the same document again: only its revision is another
+			a.do("POST", "shop", "/_api/document/parts?overwriteMode=replace", a.docs("shop", "parts")[0])
+		}
+		next := func(pinned func()) *plugintest.Memory {
+			t.Helper()
+			m := plugintest.NewMemory().After(w.clean)
+			must(t, in(t, w.on, func(s plugins.Session) error {
+				run := newRun(t, plugins.OpBackup)
+				p, err := s.(plugins.Pinner).Pin(t.Context(), run)
+				if err != nil {
+					return err
+				}
+				pinned()
+				_, err = p.Backup(t.Context(), run, m)
+				return errors.Join(err, p.Release(t.Context()))
+			}))
+			if d := cmp.Diff(digests(w.clean), digests(m)); d != "" {
+				t.Errorf("the backup differs: %s", d)
+			}
+			return m
+		}
+		if m := next(func() {}); !slices.Contains(m.Reused(), name) {
+			t.Fatalf("unchanged and read again: %q are not", m.Reused())
+		}
+		met := w.faults(t, fault{"path": proof[w.cfg.Mode], "kind": "status", "status": 501, "count": -1})
+		if m := next(func() {}); len(m.Reused()) > 0 {
+			t.Errorf("without the server's word, taken over unread: %q", m.Reused())
+		}
+		met()
+		all := len(next(func() {}).Reused())
+		if m := next(write); slices.Contains(m.Reused(), name) || len(m.Reused()) != all-1 {
+			t.Errorf("written after the snapshot was taken, taken over unread: %q", m.Reused())
+		}
+		if m := next(func() {}); slices.Contains(m.Reused(), name) || len(m.Reused()) != all-1 {
+			t.Errorf("written before the snapshot was taken, taken over unread: %q", m.Reused())
+		}
+	})
 }
 
 // sizing counts what a backup hands over.
