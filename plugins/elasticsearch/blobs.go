@@ -23,19 +23,20 @@ import (
 	"github.com/csobackup/cso_backupnrestore/plugins"
 )
 
-// Artifacts that hold the repository. Segments are named by what they hold: the
-// same segment in the next backup, under whatever path, is the same artifact or record.
+// Artifacts that hold the repository. Segments are named by what they hold, as a SHA-256: of the whole content, or of
+// what identifies a large file (blob.identify). The same segment in the next backup, under whatever path, is the same artifact or record.
 const (
-	repositoryName = "repository" // path → 'c' and the content, or 'r' and the SHA-256 of a segment
-	segmentsName   = "segments"   // SHA-256 → content of small segments
-	segmentPrefix  = "segment/"   // and hexadecimal SHA-256: a large segment
+	repositoryName = "repository" // path → 'c' and the content, or 'r' and the sum of a segment
+	segmentsName   = "segments"   // sum → content of small segments
+	segmentPrefix  = "segment/"   // and the hexadecimal sum: a large segment
 	smallSegment   = 1 << 20
 )
 
 type blob struct {
-	path string
-	size int64
-	sum  [sha256.Size]byte
+	path  string
+	size  int64
+	sum   [sha256.Size]byte // of the content, or of what identifies it
+	cheap bool              // sum is of head and tail: the content is read once, when it is stored
 }
 
 func (b blob) segment() bool { return strings.HasPrefix(filepath.Base(b.path), "__") }
@@ -46,9 +47,13 @@ const (
 	codecMagic  = 0x3fd76c17
 	footerMagic = 0xc02893e8
 	footerSize  = 16
+	crcSize     = 8
+	headSize    = 256
 )
 
-// list reads all files of the repository, hashes them and proves their own checksums.
+// list finds all files of the repository and says what each is. Small ones are read for it; of a large one head and
+// tail are enough, where the server itself sees no more either when it decides whether a file is in a snapshot already:
+// the head holds the random 128-bit id that Lucene gives every segment and the kind of file, the tail its checksum.
 func (r *repository) list(ctx context.Context, parallel int, progress func(int64)) ([]blob, error) {
 	var out []blob
 	err := fs.WalkDir(r.root.FS(), ".", func(p string, d fs.DirEntry, err error) error {
@@ -73,10 +78,7 @@ func (r *repository) list(ctx context.Context, parallel int, progress func(int64
 	var done atomic.Int64
 	for i := range out {
 		g.Go(func() error {
-			if err := gctx.Err(); err != nil {
-				return err
-			}
-			if err := out[i].hash(gctx, r.root); err != nil {
+			if err := out[i].identify(gctx, r.root); err != nil {
 				return fmt.Errorf("%s: %s: %w", r.s.target, out[i].path, err)
 			}
 			progress(done.Add(out[i].size))
@@ -86,34 +88,65 @@ func (r *repository) list(ctx context.Context, parallel int, progress func(int64
 	return out, g.Wait()
 }
 
-// hash reads the file once: SHA-256, and the checksum in its footer if it has one.
-func (b *blob) hash(ctx context.Context, root *os.Root) error {
+// identify fills in the sum: of head and tail if the file is a large segment that Lucene has given both, else of the whole.
+func (b *blob) identify(ctx context.Context, root *os.Root) error {
 	f, err := root.Open(b.path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	sha := sha256.New()
-	var crc uint32
-	var tail, head []byte
-	buf := make([]byte, 256<<10)
-	var n int64
-	for {
-		k, err := f.Read(buf)
-		if k > 0 {
-			sha.Write(buf[:k])
-			if len(head) < 4 {
-				head = append(head, buf[:min(k, 4)]...)
-			}
-			tail = append(tail, buf[:k]...)
-			if over := len(tail) - 8; over > 0 { // the last 8 bytes are the checksum itself
-				crc = crc32.Update(crc, crc32.IEEETable, tail[:over])
-				keep := copy(tail, tail[over:])
-				tail = tail[:keep]
-			}
-			n += int64(k)
+	if b.segment() && b.size > smallSegment {
+		edges := make([]byte, headSize+footerSize)
+		if _, err := f.ReadAt(edges[:headSize], 0); err != nil {
+			return err
 		}
-		if err == io.EOF {
+		if _, err := f.ReadAt(edges[headSize:], b.size-footerSize); err != nil {
+			return err
+		}
+		if checked(b.path, edges) && binary.BigEndian.Uint32(edges[headSize:]) == footerMagic {
+			b.cheap = true
+			b.sum = sha256.Sum256(fmt.Appendf(edges, "lucene file of %d bytes", b.size))
+			return nil
+		}
+	}
+	sha := sha256.New()
+	if err := b.read(ctx, f, func(p []byte) error { sha.Write(p); return nil }); err != nil {
+		return err
+	}
+	b.sum = [sha256.Size]byte(sha.Sum(nil))
+	return nil
+}
+
+// checked says whether a file that begins so ends in its own checksum; of a part of a file that was cut, none does.
+func checked(path string, head []byte) bool {
+	return len(head) >= 4 && binary.BigEndian.Uint32(head) == codecMagic && !strings.Contains(path, ".part")
+}
+
+// read reads the file once and proves its size and, if it has one, its own checksum.
+func (b *blob) read(ctx context.Context, f io.Reader, each func([]byte) error) error {
+	var crc uint32
+	var n int64
+	var tail []byte
+	own := false
+	buf := make([]byte, 256<<10)
+	for {
+		k, err := io.ReadFull(f, buf)
+		p := buf[:k]
+		if n == 0 {
+			own = checked(b.path, p)
+		}
+		if own {
+			covered := min(int64(k), max(0, b.size-crcSize-n)) // the last 8 bytes are the checksum itself
+			crc = crc32.Update(crc, crc32.IEEETable, p[:covered])
+			tail = append(tail, p[covered:]...)
+		}
+		n += int64(k)
+		if k > 0 {
+			if err := each(p); err != nil {
+				return err
+			}
+		}
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
 			break
 		}
 		if err != nil {
@@ -122,19 +155,21 @@ func (b *blob) hash(ctx context.Context, root *os.Root) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		if n > b.size {
+			break
+		}
 	}
-	b.sum, b.size = [sha256.Size]byte(sha.Sum(nil)), n
-	if len(head) < 4 || binary.BigEndian.Uint32(head) != codecMagic || strings.Contains(b.path, ".part") {
-		return nil
+	if n != b.size {
+		return fmt.Errorf("the file had %d bytes and has %d: %w: look at the disk that holds path.repo, then back up again", b.size, n, plugins.ErrCorrupt)
 	}
-	if len(tail) < 8 || uint64(crc) != binary.BigEndian.Uint64(tail) {
+	if own && (len(tail) != crcSize || uint64(crc) != binary.BigEndian.Uint64(tail)) {
 		return fmt.Errorf("the file's own checksum does not match its content: %w: look at the disk that holds path.repo, then back up again", plugins.ErrCorrupt)
 	}
 	return nil
 }
 
-// save writes the repository's files as artifacts.
-func (r *repository) save(ctx context.Context, run plugins.Run, pin string, attrs map[string]string, w plugins.ArtifactWriter, rep *plugins.Report) error {
+// save writes the repository's files as artifacts, those apart that early has stored.
+func (r *repository) save(ctx context.Context, run plugins.Run, pin string, attrs map[string]string, w plugins.ArtifactWriter, e *early, rep *plugins.Report) error {
 	phase := func(name string, total int64) func(int64) {
 		return func(n int64) { run.Report(plugins.Status{Phase: name, Bytes: n, Total: total}) }
 	}
@@ -183,10 +218,14 @@ func (r *repository) save(ctx context.Context, run plugins.Run, pin string, attr
 	slices.SortFunc(small, bySize)
 	slices.SortFunc(large, bySize)
 	var done atomic.Int64
+	done.Store(e.done.Load())
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(1, run.Parallel))
 	g.Go(func() error { return r.saveSmall(gctx, pin, small, w, func(n int64) { progress(done.Add(n)) }) })
 	for _, b := range large {
+		if e.saved[b.sum] {
+			continue
+		}
 		g.Go(func() error { return r.saveLarge(gctx, pin, b, w, func(n int64) { progress(done.Add(n)) }) })
 	}
 	if err := g.Wait(); err != nil {
@@ -256,27 +295,23 @@ func (r *repository) saveLarge(ctx context.Context, pin string, b blob, w plugin
 	}
 	defer rw.Abort()
 	sha := sha256.New()
-	buf := make([]byte, 1<<20)
-	for {
-		n, err := f.Read(buf)
-		if n > 0 {
-			sha.Write(buf[:n])
-			if _, werr := rw.Write(buf[:n]); werr != nil {
-				return werr
-			}
-			progress(int64(n))
+	err = b.read(ctx, f, func(p []byte) error {
+		if !b.cheap {
+			sha.Write(p)
 		}
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("%s: repository: %w", r.s.target, err)
-		}
-		if err := ctx.Err(); err != nil {
+		if _, err := rw.Write(p); err != nil {
 			return err
 		}
+		progress(int64(len(p)))
+		return nil
+	})
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
-	if [sha256.Size]byte(sha.Sum(nil)) != b.sum {
+	if err != nil {
+		return fmt.Errorf("%s: %s: %w", r.s.target, b.path, err)
+	}
+	if !b.cheap && [sha256.Size]byte(sha.Sum(nil)) != b.sum {
 		return changedUnder(r.s, b)
 	}
 	return rw.Commit()
@@ -291,7 +326,7 @@ func (r *repository) load(ctx context.Context, run plugins.Run, want func(path s
 		run.Report(plugins.Status{Phase: "stage", Item: path, Bytes: written.Add(n)})
 		return err
 	}
-	err := records(ctx, in, repositoryName, func(k, v []byte) error {
+	err := entries(ctx, in, repositoryName, func(k, v []byte) error {
 		path := string(k)
 		if !filepath.IsLocal(path) || len(v) == 0 {
 			return fmt.Errorf("artifact %s: path %q: %w", repositoryName, path, plugins.ErrCorrupt)
@@ -348,7 +383,7 @@ func (r *repository) load(ctx context.Context, run plugins.Run, want func(path s
 	}
 	// The small ones: one pass over those pieces that hold any.
 	if len(need) > len(found) {
-		err = records(ctx, in, segmentsName, func(k, v []byte) error {
+		err = entries(ctx, in, segmentsName, func(k, v []byte) error {
 			if len(k) != sha256.Size || need[[sha256.Size]byte(k)] == nil {
 				return nil
 			}
@@ -373,8 +408,8 @@ func (r *repository) load(ctx context.Context, run plugins.Run, want func(path s
 // readerOnly hides Next.
 type readerOnly struct{ plugins.RecordReader }
 
-// records reads an artifact of records.
-func records(ctx context.Context, in plugins.ArtifactReader, name string, each func(k, v []byte) error) error {
+// entries reads an artifact of records.
+func entries(ctx context.Context, in plugins.ArtifactReader, name string, each func(k, v []byte) error) error {
 	r, err := in.Open(ctx, name)
 	if err != nil {
 		return err

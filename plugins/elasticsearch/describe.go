@@ -2,6 +2,7 @@ package elasticsearch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -93,6 +94,9 @@ func (p *pin) describe(ctx context.Context, run plugins.Run, w plugins.ArtifactW
 			continue
 		}
 		a.Identity = x.life() + " " + x.position()
+		if p.s.reading(x) == readSample {
+			a.Identity += " sample"
+		}
 		if ok, err := w.Reuse(ctx, a); err != nil || ok {
 			if err != nil {
 				return err
@@ -121,27 +125,27 @@ func (p *pin) describe(ctx context.Context, run plugins.Run, w plugins.ArtifactW
 // digests finishes the views of an index; without views it reads the shards now, and looks
 // whether they still are what the snapshot holds.
 func (p *pin) digests(ctx context.Context, run plugins.Run, x *index, progress func(int64)) (recs map[string][]byte, proved bool, err error) {
-	views := p.views[x.Name]
+	views, how := p.views[x.Name], p.s.reading(x)
 	delete(p.views, x.Name)
 	if x.Closed || len(views) == 0 {
-		recs, err = p.s.digestIndex(ctx, run, x, true, progress)
+		recs, err = p.s.digestIndex(ctx, run, x, how, progress)
 		if err != nil || x.Closed {
 			return recs, true, err
 		}
-		now, err := p.s.state(ctx)
+		same, err := p.still(ctx, x)
 		if err != nil {
 			return nil, false, err
 		}
-		same := now.Indices[x.Name]
-		if same == nil || same.life() != x.life() || same.position() != x.position() {
+		if !same {
 			return map[string][]byte{"unproved": nil}, false, nil
 		}
 		return recs, true, nil
 	}
-	recs = map[string][]byte{}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(1, run.Parallel))
+	var parts []stretch
 	for _, v := range views {
+		parts = append(parts, v.part)
 		g.Go(func() error {
 			defer v.scroll.end(ctx)
 			err := v.scroll.rest(gctx)
@@ -155,63 +159,33 @@ func (p *pin) digests(ctx context.Context, run plugins.Run, x *index, progress f
 		}
 		return nil, false, fmt.Errorf("index %s: %w", x.Name, err)
 	}
-	sums := map[int]plugins.Digest{}
-	for _, v := range views {
-		sum := sums[v.shard]
-		sum.Merge(v.digest)
-		sums[v.shard] = sum
+	read := make([]plugins.Digest, len(views))
+	for i, v := range views {
+		read[i] = v.digest
 	}
-	for k, sum := range sums {
-		recs[shardKey(k)] = []byte(sum.String())
+	recs = records(how, parts, read)
+	if how != readSample {
+		return recs, true, nil
 	}
-	return recs, true, nil
+	// The sequence numbers are read now, and count if nothing was written since the snapshot began.
+	with := maps.Clone(recs)
+	if err := p.s.sequences(ctx, x, with); err != nil && !errors.Is(err, plugins.ErrNotFound) {
+		return nil, false, err
+	}
+	if same, err := p.still(ctx, x); err != nil || !same {
+		return recs, true, err
+	}
+	return with, true, nil
 }
 
-func shardKey(n int) string { return fmt.Sprintf("shard/%05d", n) }
-
-// digestIndex reads all documents of a live index. Of a closed one only its sequence numbers can be told.
-func (s *session) digestIndex(ctx context.Context, run plugins.Run, x *index, seq bool, progress func(int64)) (map[string][]byte, error) {
-	if x.Closed {
-		return map[string][]byte{"closed": []byte(x.position())}, nil
+// still says whether an index is what it was when the snapshot began.
+func (p *pin) still(ctx context.Context, x *index) (bool, error) {
+	now, err := p.s.state(ctx)
+	if err != nil {
+		return false, err
 	}
-	if !x.complete() {
-		return nil, fmt.Errorf("%s: index %s: not all shards have a live copy: %w: bring the missing member back", s.target, x.Name, plugins.ErrUnavailable)
-	}
-	recs := map[string][]byte{}
-	parts := x.stretches(run.Parallel)
-	read := make([]plugins.Digest, len(parts))
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(max(1, run.Parallel))
-	for i, part := range parts {
-		g.Go(func() error {
-			sc, err := s.scrollShard(gctx, x, part, func(h *hit) error { h.digestOf(&read[i], seq); return nil })
-			if err == nil {
-				err = sc.rest(gctx)
-			}
-			sc.end(ctx)
-			progress(read[i].Records)
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		return nil, fmt.Errorf("index %s: %w", x.Name, err)
-	}
-	sums := make([]plugins.Digest, x.Primaries)
-	for i, part := range parts {
-		sums[part.shard].Merge(read[i])
-	}
-	var all plugins.Digest
-	for k := range sums {
-		recs[shardKey(k)] = []byte(sums[k].String())
-		all.Merge(sums[k])
-	}
-	if !seq { // an export does not say which shard a document goes to
-		return map[string][]byte{"documents": []byte(all.String())}, nil
-	}
-	return recs, nil
+	same := now.Indices[x.Name]
+	return same != nil && same.life() == x.life() && same.position() == x.position(), nil
 }
 
 // Digest reads the live data: definitions, objects and all documents.
@@ -237,7 +211,11 @@ func (s *session) Digest(ctx context.Context, run plugins.Run) (map[string]plugi
 	for _, name := range st.names() {
 		x := st.Indices[name]
 		out[indexPrefix+name] = digestRecords(map[string][]byte{"definition": x.Definition})
-		recs, err := s.digestIndex(ctx, run, x, seq, func(int64) {})
+		how := readPortable
+		if seq {
+			how = s.reading(x)
+		}
+		recs, err := s.digestIndex(ctx, run, x, how, func(int64) {})
 		if err != nil {
 			return nil, err
 		}
@@ -287,7 +265,7 @@ func readContent(ctx context.Context, r plugins.ArtifactReader) (*content, error
 	for _, a := range r.Artifacts() {
 		c.infos[a.Name] = a
 		read := func(each func(k string, v []byte)) error {
-			return records(ctx, r, a.Name, func(k, v []byte) error { each(string(k), slices.Clone(v)); return nil })
+			return entries(ctx, r, a.Name, func(k, v []byte) error { each(string(k), slices.Clone(v)); return nil })
 		}
 		var err error
 		switch name, is := cut(a.Name); is {

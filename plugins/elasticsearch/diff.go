@@ -130,7 +130,7 @@ func (s *session) differs(ctx context.Context, run plugins.Run, c *content, x *i
 	o, restored := n.Restored[x.UUID]
 	known := restored && x.History == "" && o.Life == d.attrs[attrLife] && o.Position == d.attrs[attrPosition] && o.At == x.position() && (o.Pin == c.pin || !d.unproved)
 	known = known || !d.unproved && x.life() == d.attrs[attrLife] && x.position() == d.attrs[attrPosition]
-	if d.unproved || x.Closed {
+	if d.unproved || x.Closed || d.sampled() && !known {
 		if !known || !x.complete() {
 			return "documents", nil
 		}
@@ -142,16 +142,22 @@ func (s *session) differs(ctx context.Context, run plugins.Run, c *content, x *i
 	if !x.complete() {
 		return "not all shards have a live copy", nil
 	}
-	if c.mode == modeSnapshot && len(d.documents) != x.Primaries {
+	how := readAll
+	switch {
+	case c.mode == modeExport:
+		how = readPortable
+	case d.sampled():
+		how = readSample
+	case len(d.documents) != x.Primaries:
 		return "number of shards", nil
 	}
-	recs, err := s.digestIndex(ctx, run, x, c.mode == modeSnapshot, func(k int64) {
+	recs, err := s.digestIndex(ctx, run, x, how, func(k int64) {
 		run.Report(plugins.Status{Phase: "digest", Item: x.Name, Bytes: k})
 	})
 	if err != nil {
 		return "", err
 	}
-	if !maps.EqualFunc(recs, d.documents, func(a, b []byte) bool { return string(a) == string(b) }) {
+	if how == readSample && !agree(recs, d.documents) || how != readSample && !maps.EqualFunc(recs, d.documents, func(a, b []byte) bool { return string(a) == string(b) }) {
 		return "documents: " + strings.Join(unequalShards(recs, d.documents), ", "), nil
 	}
 	return "", nil

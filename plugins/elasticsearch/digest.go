@@ -97,6 +97,7 @@ func (x *index) pageSize(docs, bytes int64) int {
 type stretch struct {
 	shard    int
 	from, to int64 // from included, to excluded; 0: no limit
+	sample   bool  // only a sample of it
 }
 
 // stretches cuts large shards so that there are at least as many parts as streams.
@@ -112,7 +113,7 @@ func (x *index) stretches(parallel int) []stretch {
 			continue
 		}
 		for i := range n {
-			part := stretch{k, x.Shards[k].MaxNo * i / n, x.Shards[k].MaxNo * (i + 1) / n}
+			part := stretch{shard: k, from: x.Shards[k].MaxNo * i / n, to: x.Shards[k].MaxNo * (i + 1) / n}
 			if i == n-1 {
 				part.to = 0
 			}
@@ -126,6 +127,9 @@ func (x *index) stretches(parallel int) []stretch {
 const largeShard = 10_000
 
 func (p stretch) query() string {
+	if p.sample {
+		return sampleQuery(p.to)
+	}
 	var limits []string
 	if p.from > 0 {
 		limits = append(limits, fmt.Sprintf(`"gte":%d`, p.from))

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -25,7 +26,11 @@ import (
 // edges are single cases that need no particular content.
 func (s *stand) edges(t *testing.T) {
 	t.Run("acknowledged before the pin", s.acknowledged)
-	t.Run("damaged file in path.repo", s.damaged)
+	t.Run("damaged file in path.repo", func(t *testing.T) { s.damaged(t, 0) })
+	t.Run("damaged large file in path.repo", func(t *testing.T) { s.damaged(t, 1<<20) })
+	if long() || s.version == versions()[0] {
+		t.Run("large index", s.sampled)
+	}
 	t.Run("health", s.health)
 	t.Run("credentials", s.credentials)
 	t.Run("first member unreachable", s.unreachable)
@@ -92,16 +97,24 @@ func (s *stand) acknowledged(t *testing.T) {
 	t.Fatal(err)
 }
 
-// damaged: a segment that rots in path.repo after the snapshot is found by its own checksum before it is stored.
-func (s *stand) damaged(t *testing.T) {
+// damaged: a segment that rots in path.repo after the snapshot is found by its own checksum before it counts as stored.
+func (s *stand) damaged(t *testing.T, over int64) {
 	a := client(t, s.on)
 	a.clear()
 	a.do("PUT", "/rot", one)
-	var b strings.Builder
-	for i := range 3000 {
-		fmt.Fprintf(&b, `{"index":{"_id":"%d"}}`+"\n"+`{"t":"text number %d"}`+"\n", i, i*i)
+	noise := rand.New(rand.NewPCG(3, 4))
+	for range 3 {
+		var b strings.Builder
+		for range 1000 {
+			fmt.Fprintf(&b, `{"index":{}}`+"\n"+`{"t":"%x`, noise.Uint64())
+			for i := int64(0); i < over/1000; i += 16 {
+				fmt.Fprintf(&b, "%016x", noise.Uint64())
+			}
+			b.WriteString("\"}\n")
+		}
+		a.do("POST", "/rot/_bulk?filter_path=errors", b.String())
 	}
-	a.do("POST", "/rot/_bulk?filter_path=errors", b.String())
+	a.do("POST", "/rot/_forcemerge?max_num_segments=1", nil)
 	ses := open(t, s.on)
 	r := run(t, plugins.OpBackup)
 	pin, err := ses.(plugins.Pinner).Pin(t.Context(), r)
@@ -121,6 +134,9 @@ func (s *stand) damaged(t *testing.T) {
 		}
 		return err
 	}))
+	if size <= over {
+		t.Fatalf("the largest file has %d bytes: nothing is tested", size)
+	}
 	content, err := os.ReadFile(biggest)
 	must(t, err)
 	content[len(content)/3] ^= 4

@@ -175,7 +175,7 @@ func (p *pin) exportIndex(ctx context.Context, run plugins.Run, x *index, w plug
 func (s *session) proveExport(ctx context.Context, run plugins.Run, r plugins.ArtifactReader, b *content, d *delta) error {
 	for _, name := range d.restore() {
 		var n int64
-		err := records(ctx, r, exportPrefix+name, func(k, v []byte) error {
+		err := entries(ctx, r, exportPrefix+name, func(k, v []byte) error {
 			n += int64(len(k) + len(v))
 			if bytes.IndexByte(k, 0) < 0 || bytes.IndexByte(v, 0) < 0 {
 				return fmt.Errorf("artifact %s%s: record %q: %w", exportPrefix, name, k, plugins.ErrCorrupt)
@@ -244,7 +244,7 @@ func (c *claim) load(ctx context.Context, run plugins.Run, r plugins.ArtifactRea
 
 func (c *claim) loadDocuments(ctx context.Context, run plugins.Run, r plugins.ArtifactReader, name string, rep *plugins.Report) error {
 	l := newLoader(ctx, c.s, name, run.Parallel, func() error { return c.check(ctx) })
-	err := records(ctx, r, exportPrefix+name, func(k, v []byte) error {
+	err := entries(ctx, r, exportPrefix+name, func(k, v []byte) error {
 		id, routing, _ := bytes.Cut(k, []byte{0})
 		version, source, _ := bytes.Cut(v, []byte{0})
 		rep.Records++

@@ -39,7 +39,7 @@ type pin struct {
 
 // view is a scroll over one shard, and the digest of what it has given.
 type view struct {
-	shard  int
+	part   stretch
 	scroll *scroll
 	digest plugins.Digest
 }
@@ -240,13 +240,13 @@ func (p *pin) open(ctx context.Context, run plugins.Run) error {
 	n := 0
 	for _, name := range p.st.names() {
 		x := p.st.Indices[name]
-		parts := x.stretches(run.Parallel)
+		parts := x.parts(p.s.reading(x), run.Parallel)
 		if n += len(parts); x.Closed || n > maxViews || !x.complete() {
 			continue
 		}
 		for _, part := range parts {
 			g.Go(func() error {
-				v := &view{shard: part.shard}
+				v := &view{part: part}
 				var err error
 				v.scroll, err = p.s.scrollShard(gctx, x, part, func(h *hit) error { h.digestOf(&v.digest, true); return nil })
 				mu.Lock()
@@ -301,7 +301,8 @@ func (p *pin) Backup(ctx context.Context, run plugins.Run, w plugins.ArtifactWri
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return p.describe(gctx, run, w, &proof) })
 	g.Go(func() error {
-		if err := p.finish(gctx, run); err != nil {
+		e := newEarly(p.repo, run, p.info.ID, w)
+		if err := p.whileCopying(gctx, run, e); err != nil {
 			return err
 		}
 		if err := p.repo.unregister(gctx); err != nil { // nobody else may write while it is copied
@@ -309,7 +310,7 @@ func (p *pin) Backup(ctx context.Context, run plugins.Run, w plugins.ArtifactWri
 		}
 		attrs := map[string]string{attrMode: modeSnapshot, attrVersion: p.s.product.String(), attrSnapshot: snapshot}
 		defer p.copied.Store(true)
-		return p.repo.save(gctx, run, p.info.ID, attrs, w, &rep)
+		return p.repo.save(gctx, run, p.info.ID, attrs, w, e, &rep)
 	})
 	if err := g.Wait(); err != nil {
 		if ctx.Err() != nil {
@@ -331,6 +332,15 @@ func (p *pin) remarks(rep *plugins.Report) {
 	for _, k := range p.st.Foreign {
 		rep.Inexact = append(rep.Inexact, plugins.Inexact{What: "cluster metadata of the kind " + k, Why: "this version does not know it: it lies in the snapshot's global state and is not restored"})
 	}
+	var large []string
+	for _, name := range p.st.names() {
+		if p.s.reading(p.st.Indices[name]) == readSample {
+			large = append(large, name)
+		}
+	}
+	if len(large) > 0 {
+		rep.Consistency += "; documents of large indices proved by their files' checksums, all sequence numbers and a sample: " + some(large)
+	}
 	var written []string
 	for _, name := range slices.Sorted(maps.Keys(p.moved)) {
 		if why := p.moved[name]; why != "" {
@@ -342,6 +352,15 @@ func (p *pin) remarks(rep *plugins.Report) {
 	if len(written) > 0 {
 		rep.Warnings = append(rep.Warnings, "written to while the snapshot began, so that their documents are proved by the server's checksums only: "+some(written))
 	}
+}
+
+// whileCopying waits for the end of the snapshot and stores meanwhile what is there already.
+func (p *pin) whileCopying(ctx context.Context, run plugins.Run, e *early) error {
+	over := make(chan struct{})
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { defer close(over); return p.finish(gctx, run) })
+	g.Go(func() error { return e.work(gctx, over) })
+	return g.Wait()
 }
 
 // finish waits for the snapshot and demands that it is whole.

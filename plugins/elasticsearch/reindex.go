@@ -335,7 +335,7 @@ func (s *session) digestDocuments(ctx context.Context, run plugins.Run, name str
 	if err != nil {
 		return d, err
 	}
-	recs, err := s.digestIndex(ctx, run, x, false, func(int64) {})
+	recs, err := s.digestIndex(ctx, run, x, readPortable, func(int64) {})
 	if err != nil {
 		return d, err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -111,7 +112,7 @@ func (s *session) newRepository(ctx context.Context, epoch uint64) (*repository,
 		"max_snapshot_bytes_per_sec": "0", "max_restore_bytes_per_sec": "0"} // 0: as fast as can be; the default is 40 MB/s
 	r.settings = map[string]any{"type": "fs", "settings": set}
 	if err := s.c.put(ctx, "/_snapshot/"+r.name, r.settings); err != nil {
-		if ctx.Err() != nil || errors.Is(err, plugins.ErrAuth) || errors.Is(err, plugins.ErrUnavailable) {
+		if ctx.Err() != nil || errors.Is(err, plugins.ErrAuth) || errors.Is(err, plugins.ErrUnavailable) || isFault(err, http.StatusForbidden, "") { // 403: a block on the whole cluster
 			return nil, err
 		}
 		return nil, errors.Join(fmt.Errorf("%w: the nodes do not share %s: %w", errNoPlace, p.remote, err), r.remove(ctx))

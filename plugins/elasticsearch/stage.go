@@ -67,7 +67,7 @@ func wantedFiles(ctx context.Context, r plugins.ArtifactReader, b *content, d *d
 	names := d.restore()
 	dirs := map[string]bool{}
 	found := false
-	err := records(ctx, r, repositoryName, func(k, v []byte) error {
+	err := entries(ctx, r, repositoryName, func(k, v []byte) error {
 		if !strings.HasPrefix(string(k), "index-") || len(v) < 2 {
 			return nil
 		}

@@ -2,6 +2,7 @@ package elasticsearch_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,6 +33,24 @@ func rows() []row {
 		{"document added", func(a *api) { doc(a, "devices", "late") }, 0, 1},
 		{"document changed", func(a *api) { a.do("PUT", "/devices/_doc/versioned?refresh=true", `{"n":2}`) }, 0, 1},
 		{"document deleted", func(a *api) { a.do("DELETE", "/family/_doc/c1?routing=p1&refresh=true", nil) }, 0, 1},
+		{"document written again with the same content", func(a *api) { a.do("PUT", "/types/_doc/1?refresh=true", a.source("types", "1")) }, 0, 1},
+		{"index made anew with the same documents", func(a *api) {
+			var docs []string
+			for _, id := range []string{"0", "1", "2"} {
+				docs = append(docs, a.source("types", id))
+			}
+			shape := map[string]map[string]any{}
+			a.get("/types", &shape)
+			set := shape["types"]["settings"].(map[string]any)["index"].(map[string]any)
+			for _, k := range []string{"uuid", "version", "creation_date", "provided_name"} {
+				delete(set, k)
+			}
+			a.do("DELETE", "/types", nil)
+			a.do("PUT", "/types", map[string]any{"settings": set, "mappings": shape["types"]["mappings"]})
+			for i, d := range docs {
+				a.do("PUT", fmt.Sprintf("/types/_doc/%d?refresh=true", i), d)
+			}
+		}, 0, 1},
 		{"document in a hidden index", func(a *api) { doc(a, ".app-hidden", "late") }, 0, 1},
 		{"index without _source written to", func(a *api) { doc(a, "nosource", "1") }, 0, 1},
 		{"index whose _source leaves fields out written to", func(a *api) { doc(a, "excludes", "1") }, 0, 1},
@@ -87,6 +106,9 @@ func rows() []row {
 		{"transient settings added, changed", func(a *api) {
 			a.do("PUT", "/_cluster/settings", `{"transient":{"cluster.routing.allocation.cluster_concurrent_rebalance":"4","cluster.metadata.late":"1"}}`)
 		}, 0, 2},
+		{"transient setting removed", func(a *api) {
+			a.do("PUT", "/_cluster/settings", `{"transient":{"cluster.routing.allocation.cluster_concurrent_rebalance":null}}`)
+		}, 0, 1},
 		{"recovery limited", func(a *api) {
 			a.do("DELETE", "/empty", nil)
 			a.do("PUT", "/_cluster/settings", `{"transient":{"indices.recovery.max_bytes_per_sec":"1mb"},"persistent":{"indices.recovery.max_bytes_per_sec":"2mb"}}`)
@@ -105,6 +127,7 @@ func rows() []row {
 		{"component template changed", func(a *api) {
 			a.do("PUT", "/_component_template/settings-1", `{"template":{"settings":{"index.number_of_shards":2}}}`)
 		}, 0, 1},
+		{"component template deleted", func(a *api) { a.do("DELETE", "/_component_template/spare", nil) }, 0, 1},
 		{"component and index template added", func(a *api) {
 			a.do("PUT", "/_component_template/late", `{"template":{}}`)
 			a.do("PUT", "/_index_template/late", `{"index_patterns":["zz-*"],"composed_of":["late"]}`)
@@ -114,7 +137,11 @@ func rows() []row {
 		}, 0, 1},
 		{"index template deleted", func(a *api) { a.do("DELETE", "/_index_template/events", nil) }, 0, 1},
 		{"pipeline added", func(a *api) { a.do("PUT", "/_ingest/pipeline/late", `{"processors":[]}`) }, 1, 0},
-		{"pipeline changed", func(a *api) { a.try("PUT", "/_ingest/pipeline/mark", `{"processors":[]}`) }, 0, 1},
+		{"pipeline changed or made", func(a *api) { a.do("PUT", "/_ingest/pipeline/mark", `{"processors":[]}`) }, 0, 1},
+		{"pipeline deleted", func(a *api) { a.try("DELETE", "/_ingest/pipeline/mark", nil) }, 0, 1},
+		{"script added", func(a *api) { a.try("PUT", "/_scripts/late", `{"script":{"lang":"painless","source":"1"}}`) }, 0, 0},
+		{"script changed", func(a *api) { a.try("PUT", "/_scripts/twice", `{"script":{"lang":"painless","source":"3"}}`) }, 0, 1},
+		{"script deleted", func(a *api) { a.try("DELETE", "/_scripts/twice", nil) }, 0, 1},
 	}
 }
 
@@ -129,6 +156,12 @@ func streamRows() []row {
 			a.do("DELETE", "/"+a.backing("logs-app")[0], nil)
 		}, 0, 1},
 	}
+}
+
+// source is the body of a document, byte by byte.
+func (a *api) source(index, id string) string {
+	a.t.Helper()
+	return string(a.do("GET", "/"+index+"/_source/"+id, nil))
 }
 
 func (a *api) backing(stream string) []string {

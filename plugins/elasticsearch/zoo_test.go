@@ -14,6 +14,7 @@ func (a *api) fill(seed int64) {
 	r := rand.New(rand.NewPCG(uint64(seed), 7))
 	a.do("PUT", "/_cluster/settings", `{"persistent":{"search.max_buckets":"20000","cluster.metadata.owner":"cso"},"transient":{"cluster.routing.allocation.cluster_concurrent_rebalance":"3"}}`)
 	a.do("PUT", "/_component_template/settings-1", `{"template":{"settings":{"index.number_of_shards":1,"index.number_of_replicas":0}}}`)
+	a.do("PUT", "/_component_template/spare", `{"template":{"mappings":{"properties":{"spare":{"type":"keyword"}}}},"_meta":{"why":"used by nobody"}}`)
 	a.do("PUT", "/_index_template/events", `{"index_patterns":["events-*"],"priority":5,"composed_of":["settings-1"],"template":{"mappings":{"properties":{"at":{"type":"date"}}}}}`)
 	a.do("PUT", "/_template/legacy", `{"index_patterns":["old-*"],"order":3,"settings":{"index.number_of_replicas":0,"index.number_of_shards":1},"mappings":{"properties":{"n":{"type":"long"}}},"aliases":{"olds":{}}}`)
 	a.try("PUT", "/_ingest/pipeline/mark", `{"description":"marks","processors":[{"set":{"field":"marked","value":true}}]}`) // not every server has the processor
@@ -44,6 +45,14 @@ func (a *api) fill(seed int64) {
 		for i := range docs {
 			a.do("PUT", fmt.Sprintf("/%s/_doc/%d", url.PathEscape(name), i), fmt.Sprintf(`{"n":%d,"secret":"s%d"}`, i, r.IntN(1000)))
 		}
+	}
+	a.do("PUT", "/types", `{"settings":{"index.number_of_shards":1,"index.number_of_replicas":0,"analysis":{"analyzer":{"own":{"type":"custom","tokenizer":"standard","filter":["lowercase"]}}}},
+		"mappings":{"properties":{"nanos":{"type":"date_nanos"},"span":{"type":"integer_range"},"at":{"type":"geo_point"},"t":{"type":"text","analyzer":"own","term_vector":"with_positions_offsets"},"o":{"type":"object","enabled":false}}}}`)
+	for i := range 3 {
+		a.do("PUT", fmt.Sprintf("/types/_doc/%d", i), fmt.Sprintf(`{"nanos":"2026-01-01T00:00:00.%09dZ","span":{"gte":%d,"lt":90},"at":{"lat":%d.5,"lon":7},"t":"Wörter %d","o":{"any":[1,{"k":null}]}}`, r.IntN(1e9), i, i, i))
+	}
+	if code, _ := a.try("PUT", "/questions", `{"settings":{"index.number_of_shards":1,"index.number_of_replicas":0},"mappings":{"properties":{"q":{"type":"percolator"},"n":{"type":"long"}}}}`); code == 200 {
+		a.do("PUT", "/questions/_doc/1", `{"q":{"range":{"n":{"gt":5}}}}`)
 	}
 	const plain = `{"settings":{"index.number_of_shards":1,"index.number_of_replicas":0}}`
 	if !a.plain {

@@ -3,12 +3,16 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -87,20 +91,37 @@ func (b *bench) snapshot(ctx context.Context, env []string, name, throttle strin
 func (e *estate) elasticsearchBack(ctx context.Context, env []string, watched []int, docs int) error {
 	b := e.b
 	var res workflows.Result
-	err := b.list(ctx, "Nothing has changed", watched,
-		contender{name: "second backup", run: func() (string, error) {
-			err := e.cso(ctx, &res, "-b", "backup", "-s", "B")
-			return fmt.Sprintf("%s read, %s new", size(res.Bytes), size(res.New)), err
+	rate := func() string {
+		u := res.Units[0]
+		return fmt.Sprintf("unit alone %s, %.0f documents/s", u.Took.Round(10*time.Millisecond), float64(docs)/u.Took.Seconds())
+	}
+	second := func() (string, error) {
+		err := e.cso(ctx, &res, "-b", "backup", "-s", "B")
+		return fmt.Sprintf("%s read, %s new; unit alone %s", size(res.Bytes), size(res.New), slowest(res).Round(10*time.Millisecond)), err
+	}
+	restore := func() (string, error) {
+		err := e.cso(ctx, &res, "-b", "restore", "-s", "B", "-t", "elasticsearch")
+		return fmt.Sprintf("unit alone %s, digest %s", res.Units[0].Took.Round(10*time.Millisecond), res.Units[0].Digest), err
+	}
+	if err := b.list(ctx, "Nothing has changed", watched, contender{name: "second backup", run: second}, contender{name: "restore", run: restore}); err != nil {
+		return err
+	}
+	if err := e.digestAll(true); err != nil {
+		return err
+	}
+	err := b.list(ctx, "The same with the option `digest: all`: every document is read and hashed", watched,
+		contender{name: "backup, files unchanged", run: func() (string, error) {
+			_, err := second()
+			return rate(), err
 		}},
-		contender{name: "restore: every document is read and compared, that is all", run: func() (string, error) {
-			err := e.cso(ctx, &res, "-b", "restore", "-s", "B", "-t", "elasticsearch")
-			if err != nil {
-				return "", err
-			}
-			u := res.Units[0]
-			return fmt.Sprintf("restore alone %s, %.0f documents/s", u.Took.Round(10*time.Millisecond), float64(docs)/u.Took.Seconds()), nil
-		}})
+		contender{name: "restore, nothing has changed", run: restore})
 	if err != nil {
+		return err
+	}
+	if err := e.digestAll(false); err != nil {
+		return err
+	}
+	if _, err := second(); err != nil { // what is restored below is a backup as by default
 		return err
 	}
 	gone := func() error { _, err := b.sh(ctx, env, `curl -sf -XDELETE "$URL/bench"`); return err }
@@ -117,10 +138,7 @@ func (e *estate) elasticsearchBack(ctx context.Context, env []string, watched []
 		}}
 	}
 	all := []contender{
-		{name: "cso_backupnrestore -b restore, the index is gone", prepare: gone, run: func() (string, error) {
-			err := e.cso(ctx, &res, "-b", "restore", "-s", "B", "-t", "elasticsearch")
-			return fmt.Sprintf("restore alone %s, digest %s", res.Units[0].Took.Round(10*time.Millisecond), res.Units[0].Digest), err
-		}},
+		{name: "cso_backupnrestore -b restore, the index is gone", prepare: gone, run: restore},
 		native("`_restore`, throttled as by default", "null"),
 		native("`_restore`, not throttled", `"-1"`),
 	}
@@ -131,6 +149,30 @@ func (e *estate) elasticsearchBack(ctx context.Context, env []string, watched []
 	b.page.say("\n### Restore\n")
 	b.report(f, all...)
 	return nil
+}
+
+// digestAll sets the member option digest in the estate file, or removes it.
+func (e *estate) digestAll(on bool) error {
+	const option = "digest: all\n"
+	path := filepath.Join(e.Dir(), "estate.yaml")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	var out strings.Builder
+	for l := range strings.Lines(string(b)) {
+		if strings.HasSuffix(l, option) {
+			continue
+		}
+		if key := strings.TrimLeft(l, " "); on && strings.HasPrefix(key, "repo_dir:") {
+			out.WriteString(l[:len(l)-len(key)] + option)
+		}
+		out.WriteString(l)
+	}
+	if out.String() == string(b) {
+		return errors.New("the estate file does not name a repo_dir as it should")
+	}
+	return os.WriteFile(path, []byte(out.String()), 0o600)
 }
 
 // elasticsearchReindex: every index rebuilt and proven, beside the server's _reindex alone.

@@ -62,10 +62,13 @@ const (
 	engineOf = "temporald"
 )
 
-// prepareKill makes the estate's times short, and gives it a hook that waits
+// prepareKill makes the estate's times short.
+func prepareKill(l *lab.Lab) error { return prepareDrain(l, killBeat.String()) }
+
+// prepareDrain sets the heartbeat and gives the estate a hook that waits
 // until the ledger's writer has finished its transaction, as a product does
 // whose services drain.
-func prepareKill(l *lab.Lab) error {
+func prepareDrain(l *lab.Lab, heartbeat string) error {
 	path := l.Dir() + "/estate.yaml"
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -75,7 +78,7 @@ func prepareKill(l *lab.Lab) error {
 	if err := os.WriteFile(hook, []byte("#!/bin/sh\nexec flock -w 100 '"+l.LedgerLock()+"' true\n"), 0o700); err != nil {
 		return err
 	}
-	with := strings.Replace(string(text), "heartbeat: 10s", "heartbeat: "+killBeat.String()+"\n    hooks:\n        enter_maintenance: ["+hook+"]", 1)
+	with := strings.Replace(string(text), "heartbeat: 10s", "heartbeat: "+heartbeat+"\n    hooks:\n        enter_maintenance: ["+hook+"]", 1)
 	if with == string(text) {
 		return errors.New("the lab's estate file has no heartbeat: the kill matrix would wait for ever")
 	}
