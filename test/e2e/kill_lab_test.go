@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -155,7 +156,23 @@ func (p *process) stop() {
 	}
 }
 
-func (p *process) standing() bool {
+// turn lets the process work for a moment. On a busy machine a runnable process
+// waits for its turn first: the moment grows by as much as the load is too high.
+func (p *process) turn(moment time.Duration) {
+	var load float64
+	if text, err := os.ReadFile("/proc/loadavg"); err == nil {
+		_, _ = fmt.Sscan(string(text), &load)
+	}
+	end := time.Now().Add(time.Duration(float64(moment) * max(1, load/float64(runtime.NumCPU()))))
+	for time.Sleep(moment); time.Now().Before(end) && !p.every("SDIZX"); {
+		time.Sleep(moment)
+	}
+}
+
+func (p *process) standing() bool { return p.every("TtZX") }
+
+// every says whether all threads are in one of the states.
+func (p *process) every(states string) bool {
 	dir := fmt.Sprintf("/proc/%d/task", p.pid)
 	tasks, err := os.ReadDir(dir)
 	if err != nil {
@@ -167,7 +184,7 @@ func (p *process) standing() bool {
 			continue
 		}
 		s := string(text)
-		if i := strings.LastIndexByte(s, ')'); err != nil || i < 0 || i+2 >= len(s) || !strings.ContainsRune("TtZX", rune(s[i+2])) {
+		if i := strings.LastIndexByte(s, ')'); err != nil || i < 0 || i+2 >= len(s) || !strings.ContainsRune(states, rune(s[i+2])) {
 			return false
 		}
 	}

@@ -177,7 +177,7 @@ func (b *bench) approach(r *running, p phase, in func(view) []step, slice time.D
 				return v, w, nil
 			}
 			w.thaw()
-			time.Sleep(slice)
+			w.turn(slice)
 		case !open && (begun || r.over()):
 			return view{}, nil, errMissed
 		default:
