@@ -106,29 +106,37 @@ func SyncFile(root *os.Root, name string) error {
 }
 
 // OpenRegular opens a regular file for reading. A symbolic link as the last
-// element, a pipe or a device is refused (ErrNotRegular) without blocking.
+// element, a pipe or a device is refused (ErrNotRegular) without blocking. A
+// file that Replace puts in its place meanwhile is as good.
 func OpenRegular(root *os.Root, name string) (*os.File, fs.FileInfo, error) {
-	li, err := root.Lstat(name)
-	if err != nil {
-		return nil, nil, err
-	}
-	if !li.Mode().IsRegular() {
-		return nil, nil, fmt.Errorf("%s: %w", name, ErrNotRegular)
-	}
-	f, err := root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	fi, err := f.Stat()
-	if err == nil && (!fi.Mode().IsRegular() || !os.SameFile(li, fi)) {
-		err = fmt.Errorf("%s: %w", name, ErrNotRegular)
-	}
-	if err != nil {
+	for try := 1; ; try++ {
+		li, err := root.Lstat(name)
+		if err != nil {
+			return nil, nil, err
+		}
+		if !li.Mode().IsRegular() {
+			return nil, nil, fmt.Errorf("%s: %w", name, ErrNotRegular)
+		}
+		f, err := root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+		if err != nil {
+			return nil, nil, err
+		}
+		fi, err := f.Stat()
+		if err == nil && os.SameFile(li, fi) {
+			return f, fi, nil
+		}
 		f.Close()
-		return nil, nil, err
+		switch {
+		case err != nil:
+			return nil, nil, err
+		case !fi.Mode().IsRegular() || try == replaceTries:
+			return nil, nil, fmt.Errorf("%s: %w", name, ErrNotRegular)
+		}
 	}
-	return f, fi, nil
 }
+
+// replaceTries is how often a file may be replaced between a look and its opening.
+const replaceTries = 100
 
 // ErrTooLarge means that a file is larger than its kind may be.
 var ErrTooLarge = errors.New("file is larger than allowed")

@@ -88,6 +88,38 @@ func TestOpenRegularRefuses(t *testing.T) {
 	}
 }
 
+// A reader beside a writer that replaces the file sees one or the other, never an error.
+func TestReadBesideReplace(t *testing.T) {
+	r, _ := open(t)
+	if err := Replace(r, ".", "a", []byte("content")); err != nil {
+		t.Fatal(err)
+	}
+	stop, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				done <- nil
+				return
+			default:
+			}
+			if err := Replace(r, ".", "a", []byte("content")); err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	for range 20000 {
+		if b, err := ReadBounded(r, "a", 100); err != nil || string(b) != "content" {
+			t.Fatalf("%q %v", b, err)
+		}
+	}
+	close(stop)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestLocks(t *testing.T) {
 	r, _ := open(t)
 	a, err := TryLock(r, "l", false)

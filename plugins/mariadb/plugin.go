@@ -38,7 +38,7 @@ func (*Plugin) Info() plugins.Info {
 		Inexact: []plugins.Inexact{
 			{What: "creation and change times of routines, triggers, tables and events", Why: "the server sets them and no statement changes them"},
 			{What: "content of generated columns", Why: "the server computes it again from the restored columns"},
-			{What: "statistics tables, time zone tables and logs in schema mysql", Why: "they are derived or belong to the host; run ANALYZE TABLE for statistics"},
+			{What: "statistics tables, time zone tables and logs in schema mysql", Why: "they are derived or belong to the host; run ANALYZE TABLE for statistics, and restart and restore again a server that had started with other zones: it translates the times of events by those"},
 			{What: "global variables, plugins' binaries and replication state", Why: "they belong to the server's configuration, not to its data"},
 			{What: "rows of FEDERATED, CONNECT and SPIDER tables", Why: "they are stored elsewhere; the definition is restored"},
 		},

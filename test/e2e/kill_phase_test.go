@@ -78,7 +78,7 @@ func (v view) of(vm string, kinds ...string) []step {
 
 // phase is a named part of a run. in gives the steps that make it up and run
 // now, none when the run is elsewhere; near says that it may come next, nil that
-// the worker is to stand before the run begins; by is the worker that does these steps.
+// the worker is to stand from the run's beginning; by is the worker that does these steps.
 type phase struct {
 	op, name, by string
 	near         func(view) bool
@@ -131,7 +131,7 @@ var phases = []phase{
 	{"backup", "cleanup", control, view.left, when(view.own, first, "Cleanup")},
 
 	{"restore", "verify", control, always, when(foreign, first, "VerifyStored")},
-	{"restore", "preflight", agent, always, when(foreign, dbvm, "Ping")},
+	{"restore", "preflight", agent, nil, when(foreign, dbvm, "Ping")},
 	{"restore", "plan", agent, always, when(foreign, dbvm, "PlanUnit")},
 	{"restore", "fence", control, always, when(always, first, "Fence", "Quiet")},
 	{"restore", "enter maintenance", control, view.own, when(view.own, first, "EnterMaintenance")},
@@ -163,7 +163,7 @@ func (b *bench) approach(r *running, p phase, in func(view) []step, slice time.D
 	b.t.Helper()
 	w := b.process(p.by)
 	if p.near == nil {
-		return b.await(r, w, in)
+		return b.await(r, p, w)
 	}
 	begun := false
 	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); {
@@ -177,7 +177,7 @@ func (b *bench) approach(r *running, p phase, in func(view) []step, slice time.D
 				return v, w, nil
 			}
 			w.thaw()
-			time.Sleep(slice)
+			w.turn(slice)
 		case !open && (begun || r.over()):
 			return view{}, nil, errMissed
 		default:
@@ -188,12 +188,21 @@ func (b *bench) approach(r *running, p phase, in func(view) []step, slice time.D
 	return view{}, nil, nil
 }
 
-// await stops the worker before the run begins, and lets the run come to it.
-func (b *bench) await(r *running, w *process, in func(view) []step) (view, *process, error) {
+// await stops the worker and lets the run come to it. A backup's is stopped
+// before the run begins; a restore's has the command's own plan to make first.
+func (b *bench) await(r *running, p phase, w *process) (view, *process, error) {
 	b.t.Helper()
-	w.stop()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end) && !r.over(); time.Sleep(2 * time.Millisecond) {
-		if v, open := b.look(); open && len(in(v)) > 0 {
+	stands := p.op == "backup"
+	if stands {
+		w.stop()
+	}
+	for end := time.Now().Add(time.Minute); time.Now().Before(end) && !r.over(); time.Sleep(2 * time.Millisecond) {
+		v, open := b.look()
+		if open && !stands {
+			w.stop()
+			stands = true
+		}
+		if open && len(p.in(v)) > 0 {
 			return v, w, nil
 		}
 	}

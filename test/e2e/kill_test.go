@@ -272,6 +272,7 @@ func (m *matrix) wreck() {
 	}
 	m.wrecks++
 	m.b.check(m.b.Wreck(m.b.t.Context(), 100+m.wrecks))
+	m.zones()
 	m.wrecked, m.now = true, m.b.fingerprint()
 }
 

@@ -32,7 +32,7 @@ type LedgerCounts struct {
 }
 
 const (
-	ledgerPace   = 5 * time.Millisecond  // between transactions: the writer is to be seen, not to fill the machine
+	ledgerPace   = 40 * time.Millisecond // between transactions: the writer is to be seen, not to fill the machine
 	ledgerWait   = 20 * time.Millisecond // between looks at the switch, and between failed writes
 	ledgerFinish = 3 * time.Minute       // for a transaction that was begun: a killed Cassandra is away for a minute
 )

@@ -73,11 +73,12 @@ disk_failure_policy: stop
 commit_failure_policy: stop
 cdc_enabled: true
 `, m.Instance, strings.Join(seeds, ","), m.Options["host"], m.Ports["storage"], m.Ports["cql"], tokensPerNode, tokens(node, len(members), m.Instance))
-	// Every switch of a feature that is off by default; the names changed in 4.1.
+	// Every switch of a feature that is off by default, and time for a ring of three
+	// on a busy machine; the names changed in 4.1.
 	if strings.HasPrefix(e.version, "4.0.") {
-		yaml += "commitlog_segment_size_in_mb: 16\nenable_user_defined_functions: true\nenable_materialized_views: true\nenable_sasi_indexes: true\n"
+		yaml += "commitlog_segment_size_in_mb: 16\nenable_user_defined_functions: true\nenable_materialized_views: true\nenable_sasi_indexes: true\nwrite_request_timeout_in_ms: 10000\nread_request_timeout_in_ms: 10000\n"
 	} else {
-		yaml += "commitlog_segment_size: 16MiB\nuser_defined_functions_enabled: true\nmaterialized_views_enabled: true\nsasi_indexes_enabled: true\ncdc_block_writes: false\n"
+		yaml += "commitlog_segment_size: 16MiB\nuser_defined_functions_enabled: true\nmaterialized_views_enabled: true\nsasi_indexes_enabled: true\ncdc_block_writes: false\nwrite_request_timeout: 10s\nread_request_timeout: 10s\n"
 	}
 	if strings.HasPrefix(e.version, "5.") {
 		yaml += "dynamic_data_masking_enabled: true\nuuid_sstable_identifiers_enabled: true\nstorage_compatibility_mode: NONE\n"
