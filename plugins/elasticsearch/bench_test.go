@@ -30,10 +30,10 @@ func BenchmarkSpeed(b *testing.B) {
 	x.stand, x.a = s, client(b, s.on)
 	x.a.http.Timeout = 0
 	x.load()
-	ses, all := open(b, s.on), open(b, withDigestAll(s.on))
+	ses := open(b, s.on)
 	for range atoi(os.Getenv("CSO_BENCH_ROUNDS"), 3) {
 		x.backups(ses)
-		x.digest(all)
+		x.digest(ses)
 		x.rebuild(ses)
 	}
 	x.told()

@@ -34,7 +34,7 @@ func (s *stand) sampled(t *testing.T) {
 	a := client(t, s.on)
 	a.clear()
 	a.many("large", -1)
-	ses := open(t, s.on)
+	ses := open(t, withSamples(s.on))
 	m, rep := backup(t, ses)
 	if !strings.Contains(rep.Consistency, "a sample: large") {
 		t.Errorf("the report does not say that a sample was taken: %q", rep.Consistency)
@@ -71,11 +71,11 @@ func (s *stand) sampled(t *testing.T) {
 	restore(t, ses, m)
 	same(t, want, a.fingerprint())
 
-	// The live digest is the recorded one, and with digest "all" every document is read.
+	// The live digest is the recorded one, and by default every document is read.
 	live, err := ses.Digest(t.Context(), run(t, plugins.OpInspect))
 	must(t, err)
 	every := plugintest.NewMemory()
-	all := open(t, withDigestAll(s.on))
+	all := open(t, s.on)
 	_, err = all.Backup(t.Context(), run(t, plugins.OpBackup), every)
 	must(t, err)
 	for _, x := range m.Artifacts() {
@@ -85,7 +85,7 @@ func (s *stand) sampled(t *testing.T) {
 	}
 	for _, x := range every.Artifacts() {
 		if i := slices.IndexFunc(m.Artifacts(), func(o plugins.ArtifactInfo) bool { return o.Name == x.Name }); x.Name == "documents/large" && m.Artifacts()[i].Digest == x.Digest {
-			t.Error("digest: all reads no more than a sample")
+			t.Error("by default no more than a sample is read")
 		}
 	}
 	a.do("PUT", "/large/_doc/59999?refresh=true", `{"n":-1}`)
@@ -94,11 +94,11 @@ func (s *stand) sampled(t *testing.T) {
 	a.clear()
 }
 
-// withDigestAll is the instance with every document read.
-func withDigestAll(on plugins.Target) plugins.Target {
+// withSamples is the instance with large indices sampled.
+func withSamples(on plugins.Target) plugins.Target {
 	on.Members = slices.Clone(on.Members)
 	for i, m := range on.Members {
-		opts := map[string]string{"digest": "all"}
+		opts := map[string]string{"digest": "sample"}
 		for k, v := range m.Options {
 			opts[k] = v
 		}
