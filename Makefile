@@ -51,7 +51,7 @@ ELASTICSEARCH_VERSIONS := 7.10.2 7.17.29 8.19.21 2.19.1 2.19.4
 test-versions: deps ## tests of Cassandra, Elasticsearch and OpenSearch (2.x) on every version that the lab has (long)
 	@failed=; \
 	for v in $(CASSANDRA_VERSIONS); do echo "Cassandra $$v"; \
-	  CSO_CASSANDRA_VERSION=$$v go test -count=1 -timeout 2h ./plugins/cassandra || failed="$$failed cassandra-$$v"; done; \
+	  CSO_CASSANDRA_VERSION=$$v CSO_CASSANDRA_RING=all go test -count=1 -timeout 2h ./plugins/cassandra || failed="$$failed cassandra-$$v"; done; \
 	for v in $(ELASTICSEARCH_VERSIONS); do echo "Elasticsearch or OpenSearch $$v"; \
 	  CSO_TEST_VERSIONS=$$v go test -count=1 -timeout 2h ./plugins/elasticsearch || failed="$$failed elasticsearch-$$v"; done; \
 	echo "fill, wreck and fingerprint of the lab"; \

@@ -25,6 +25,8 @@ func (v *VM) transfer(ctx context.Context, in workflows.UnitInput, step string, 
 	}
 	var live live
 	start := time.Now()
+	v.Fences.Touch(in.Claim)
+	defer v.Fences.Touch(in.Claim)
 	err := beat.Run(ctx, v.Client, beat.For(in.Heartbeat), live.beat, func(bctx context.Context) error {
 		actx, leave, err := v.Attempts.Enter(bctx, place(in), in.Claim)
 		if err != nil {
@@ -33,6 +35,7 @@ func (v *VM) transfer(ctx context.Context, in workflows.UnitInput, step string, 
 		defer leave()
 		run, err := v.run(ctx, in, func(s plugins.Status) {
 			live.set(s)
+			v.Fences.Touch(in.Claim)
 			if in.Pinned != "" {
 				v.Pins.Touch(in.Pinned)
 			}

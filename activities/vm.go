@@ -18,6 +18,7 @@ import (
 	"github.com/csobackup/cso_backupnrestore/internal/buildinfo"
 	"github.com/csobackup/cso_backupnrestore/internal/config"
 	"github.com/csobackup/cso_backupnrestore/internal/epoch"
+	"github.com/csobackup/cso_backupnrestore/internal/fences"
 	"github.com/csobackup/cso_backupnrestore/internal/gateway"
 	"github.com/csobackup/cso_backupnrestore/internal/guard"
 	"github.com/csobackup/cso_backupnrestore/internal/keys"
@@ -36,6 +37,7 @@ type VM struct {
 	Guard    *guard.Guard
 	Attempts *attempts.Registry
 	Pins     *pins.Table
+	Fences   *fences.Table
 	Store    *store.Store
 	Gateway  *gateway.Client // to the store on the installer-vm; nil: Store is it
 	Keys     string          // directory of the keys
@@ -63,6 +65,9 @@ func (v *VM) Quiet(ctx context.Context, c epoch.Claim) error {
 	if err := v.Attempts.Quiet(ctx, c); err != nil {
 		return told(ctx, err)
 	}
+	if err := v.unfence(ctx, c.Epoch-1); err != nil {
+		v.Log.Warn("fences of older runs", "err", err) // swept later; this run does not need them gone
+	}
 	return told(ctx, v.Pins.Release(ctx, epoch.Claim{Epoch: c.Epoch - 1}))
 }
 
@@ -83,7 +88,7 @@ func (v *VM) End(ctx context.Context, c epoch.Claim) error {
 	if err := v.Guard.End(c); err != nil {
 		return told(ctx, err)
 	}
-	return told(ctx, v.letGo(ctx, c))
+	return told(ctx, errors.Join(v.unfence(ctx, c.Epoch), v.letGo(ctx, c)))
 }
 
 func (v *VM) letGo(ctx context.Context, c epoch.Claim) error {
@@ -131,7 +136,10 @@ func (v *VM) Hook(ctx context.Context, in workflows.UnitInput) error {
 	if in.Post {
 		return told(ctx, s.PostHook(ctx, run))
 	}
-	return told(ctx, s.PreHook(ctx, run))
+	if err := s.PreHook(ctx, run); err != nil {
+		return told(ctx, err)
+	}
+	return told(ctx, v.fence(ctx, in, s, run))
 }
 
 func (v *VM) target(u workflows.Unit) (plugins.Plugin, plugins.Target, error) {

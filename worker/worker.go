@@ -18,6 +18,7 @@ import (
 	"github.com/csobackup/cso_backupnrestore/internal/attempts"
 	"github.com/csobackup/cso_backupnrestore/internal/config"
 	"github.com/csobackup/cso_backupnrestore/internal/dial"
+	"github.com/csobackup/cso_backupnrestore/internal/fences"
 	"github.com/csobackup/cso_backupnrestore/internal/guard"
 	"github.com/csobackup/cso_backupnrestore/internal/journal"
 	"github.com/csobackup/cso_backupnrestore/internal/keys"
@@ -46,6 +47,7 @@ type Worker struct {
 
 	store   *store.Store
 	control *activities.Control
+	vm      *activities.VM
 	local   discovery
 	stops   []func()
 }
@@ -152,6 +154,11 @@ func (w *Worker) startVM(ctx context.Context) error {
 	if v.Guard, err = guard.Open(w.Paths.Worker()); err != nil {
 		return err
 	}
+	if v.Fences, err = fences.Open(filepath.Join(w.Paths.Worker(), "fences")); err != nil {
+		return err
+	}
+	w.stops = append(w.stops, func() { _ = v.Fences.Close() })
+	w.vm = v
 	if v.Attempts, err = attempts.New(filepath.Join(w.Paths.Worker(), "units")); err != nil {
 		return err
 	}
@@ -285,6 +292,9 @@ func (w *Worker) reap(ctx context.Context) {
 	tick := time.NewTicker(reapEvery)
 	defer tick.Stop()
 	for {
+		if err := w.vm.SweepFences(ctx); err != nil {
+			w.Log.Warn("fences", "err", err)
+		}
 		if w.control != nil {
 			w.control.Greet(ctx)
 			switch did, err := w.control.Keeper.Reap(ctx); {

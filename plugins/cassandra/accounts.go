@@ -3,7 +3,6 @@ package cassandra
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -434,16 +433,7 @@ func (s *session) RestoreAccounts(ctx context.Context, run plugins.Run, r plugin
 			return rep, err
 		}
 	}
-	if err := s.admin.forget(ctx); err != nil {
-		if ctx.Err() != nil {
-			return rep, ctx.Err()
-		}
-		run.Log.Info("the node's caches of accounts end by themselves", "err", err)
-		if err := plugins.Sleep(ctx, cacheValidity); err != nil {
-			return rep, errors.Join(err)
-		}
-	}
-	return rep, nil
+	return rep, s.forgetAccounts(ctx, run)
 }
 
 // accountant takes the steps: as the session's own role, and as a superuser those that only one may.
@@ -490,6 +480,3 @@ func (a *accountant) do(ctx context.Context, st step) error {
 		}
 	}
 }
-
-// cacheValidity is how long the server believes what it has read of accounts (roles_validity and others, default).
-const cacheValidity = 2 * time.Second

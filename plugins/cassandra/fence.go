@@ -8,6 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -46,18 +49,22 @@ func (s *session) Fence(ctx context.Context, run plugins.Run) error {
 	if _, err := s.claim(ctx, run); err != nil {
 		return err
 	}
-	prior, err := s.admin.guardrail(ctx)
+	prior, err := s.disallowed(ctx)
 	if err != nil {
-		return err
-	}
-	note, err := readFence(file)
-	if err == nil {
-		prior = note.Prior
-	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	g, _, err := s.moment(ctx)
 	if err != nil {
+		return err
+	}
+	note, err := readFence(file)
+	switch {
+	case err == nil && note.Generation == g:
+		if note.Epoch == run.Epoch && sameLevels(prior, fenceLevels) {
+			return nil
+		}
+		prior = note.Prior
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
 	b, err := json.Marshal(fenceNote{run.Epoch, g, prior})
@@ -68,6 +75,25 @@ func (s *session) Fence(ctx context.Context, run plugins.Run) error {
 		return fmt.Errorf("%s: fence: %w: the worker must be able to write beside the data directory", s.cfg.target, err)
 	}
 	return s.admin.setGuardrail(ctx, fenceLevels)
+}
+
+// disallowed reads the guardrail from the server's table of settings, which shows it as it is now, by names in brackets.
+func (s *session) disallowed(ctx context.Context) (string, error) {
+	var v *string
+	if err := s.c.Query("SELECT value FROM system_views.settings WHERE name = '" + guardrailName + "'").WithContext(ctx).Scan(&v); err != nil {
+		return "", s.cfg.wrap(ctx, "read the guardrail of writes", err)
+	}
+	if v == nil {
+		return "", nil
+	}
+	return strings.ReplaceAll(strings.Trim(*v, "[]"), " ", ""), nil
+}
+
+func sameLevels(a, b string) bool {
+	x, y := strings.Split(a, ","), strings.Split(b, ",")
+	slices.Sort(x)
+	slices.Sort(y)
+	return slices.Equal(x, y)
 }
 
 // Unfence puts the prior setting back.
@@ -99,17 +125,22 @@ func readFence(file string) (n fenceNote, err error) {
 	return n, nil
 }
 
-// fenced says whether a note of a fence lies there.
-func (s *session) fenced() (bool, error) {
-	file, err := s.fenceFile(context.Background())
+// longFence is how long a restore may fence a node before its health tells.
+const longFence = time.Hour
+
+// fencedFor says how long the node has been fenced, 0 when it is not.
+func (s *session) fencedFor(ctx context.Context) (time.Duration, error) {
+	file, err := s.fenceFile(ctx)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
-	_, err = os.Stat(file)
+	fi, err := os.Stat(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+		return 0, nil
+	} else if err != nil {
+		return 0, err
 	}
-	return err == nil, err
+	return time.Since(fi.ModTime()), nil
 }
 
 // endFence ends a fence that a run of a lower epoch left behind.

@@ -46,7 +46,7 @@ func (s *session) Health(ctx context.Context) (plugins.Health, error) {
 		}
 		return h, nil
 	}
-	dead, err := s.admin.status(ctx)
+	dead, err := s.dead(ctx, len(r.Nodes))
 	if err != nil {
 		if ctx.Err() != nil {
 			return h, ctx.Err()
@@ -76,10 +76,23 @@ func (s *session) Health(ctx context.Context) (plugins.Health, error) {
 	if err := s.disk(ctx, &h, worse); err != nil {
 		worse(plugins.Red, "%v", err)
 	}
-	if left, err := s.fenced(); err == nil && left {
-		worse(plugins.Amber, "a restore that died left writes refused on this node; the next backup or restore lets them in again")
+	if left, err := s.fencedFor(ctx); err == nil && left > longFence {
+		worse(plugins.Amber, "writes have been refused on this node for %s, by a restore that may be dead; its worker, or the next backup or restore, lets them in again", left.Round(time.Minute))
 	}
 	return h, ctx.Err()
+}
+
+// dead lists the nodes that this one takes for dead; the error says that JMX does not answer. A node that is alone
+// knows of no other, and has answered if it did a moment ago: each call of nodetool costs the start of a JVM.
+func (s *session) dead(ctx context.Context, nodes int) ([]string, error) {
+	if nodes == 1 && s.seen.answers(s.place()) {
+		return nil, nil
+	}
+	dead, err := s.admin.status(ctx)
+	if err == nil {
+		s.seen.heard(s.place())
+	}
+	return dead, err
 }
 
 // pendingHints counts the files of hints in the node's own directory. The server's view of them leaves out the one

@@ -42,6 +42,7 @@ type view struct {
 	files  map[tableName][]file
 	writes map[tableName]int64 // how many writes the node had applied before the snapshot
 	gone   string              // why the node is missing from the backup; empty: it is not
+	before *stored             // nil, or the safety backup of the same moment: its files are not listed again
 	choose sync.Once
 	chosen map[tableName]bool // see provable
 }
@@ -52,7 +53,33 @@ func (s *session) Pin(ctx context.Context, run plugins.Run) (plugins.Pin, error)
 	if err != nil {
 		return nil, fmt.Errorf("pin: %w", err)
 	}
+	if run.Operation == plugins.OpSafety && v.gone == "" {
+		g, _, err := s.moment(ctx)
+		if err != nil {
+			return nil, errors.Join(err, v.Release(context.WithoutCancel(ctx)))
+		}
+		s.seen.put(s.place(), pinned{epoch: run.Epoch, generation: g, writes: v.writes})
+	}
 	return v, nil
+}
+
+// lookBack is the view that the safety backup of this run has taken, as far as a comparison needs it: its files are
+// known, and so is how many writes each table had seen. nil: this process did not take it, or the server is another one since.
+func (s *session) lookBack(ctx context.Context, run plugins.Run, before *stored) (*view, error) {
+	p, ok := s.seen.pin(s.place())
+	if before == nil || !ok || p.epoch != run.Epoch {
+		return nil, nil
+	}
+	g, _, err := s.moment(ctx)
+	if err != nil || g != p.generation {
+		return nil, err
+	}
+	v := &view{s: s, writes: p.writes, before: before}
+	if v.schema, err = s.readSchema(ctx); err != nil {
+		return nil, err
+	}
+	v.ring, err = s.readRing(ctx)
+	return v, err
 }
 
 // look takes a view. The schema is read before and after: one that changes in between is tried again.
@@ -150,13 +177,20 @@ func (v *view) Release(ctx context.Context) error {
 	return err
 }
 
-// clear removes a snapshot, unless nothing is left of it.
+// clear removes a snapshot, unless nothing is left of it. It is a directory of links that the server keeps no account
+// of, so removing it does without the start of a JVM; where the worker may not, the server does it.
 func (s *session) clear(ctx context.Context, tag string) error {
 	found, err := s.snapshots(ctx, func(t string) bool { return t == tag })
-	if err == nil && len(found) > 0 {
-		err = s.admin.clearSnapshot(ctx, tag)
+	if err != nil || len(found) == 0 {
+		return err
 	}
-	return err
+	for _, dir := range found[tag] {
+		if err := os.RemoveAll(dir); err != nil {
+			return s.admin.clearSnapshot(ctx, tag)
+		}
+		_ = os.Remove(filepath.Dir(dir)) // stays while another snapshot is in it
+	}
+	return nil
 }
 
 // snapshots lists the tags of the node that are chosen, with their tables' directories.
@@ -202,7 +236,7 @@ func (s *session) sweep(ctx context.Context, run plugins.Run) error {
 	}
 	for _, tag := range slices.Sorted(maps.Keys(left)) {
 		run.Log.Info("clear a snapshot that a dead run left behind", "tag", tag)
-		if err := s.admin.clearSnapshot(ctx, tag); err != nil {
+		if err := s.clear(ctx, tag); err != nil {
 			return err
 		}
 	}

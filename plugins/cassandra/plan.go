@@ -52,7 +52,7 @@ func (s *session) plan(ctx context.Context, run plugins.Run, r plugins.ArtifactR
 	if err != nil {
 		return p, err
 	}
-	differ, err := s.differing(ctx, run, v, src)
+	differ, err := s.differing(ctx, run, v, src, nil)
 	if err = errors.Join(err, v.Release(context.WithoutCancel(ctx))); err != nil {
 		return p, err
 	}

@@ -23,6 +23,7 @@ import (
 // Plugin is the plugin for Cassandra.
 type Plugin struct {
 	root string // stands for / in tests of Discover
+	seen seen
 }
 
 // New makes the plugin.
@@ -47,12 +48,12 @@ func (*Plugin) Info() plugins.Info {
 
 // Open connects to the node and proves that it answers to the credentials. When the node itself is
 // down, a session with another member is opened, so that health can tell and a backup can go on.
-func (*Plugin) Open(ctx context.Context, t plugins.Target) (plugins.Session, error) {
+func (p *Plugin) Open(ctx context.Context, t plugins.Target) (plugins.Session, error) {
 	cfg, err := newConfig(t)
 	if err != nil {
 		return nil, err
 	}
-	s := &session{cfg: cfg, admin: newAdmin(cfg)}
+	s := &session{cfg: cfg, admin: newAdmin(cfg), seen: &p.seen}
 	c, err := cfg.connect(ctx, cfg.self)
 	if err == nil {
 		s.c = c
@@ -77,6 +78,7 @@ type session struct {
 	cfg     *config
 	c       *gocql.Session
 	admin   admin
+	seen    *seen
 	down    error // why the session's own node does not answer; nil: it does
 	version string
 	v5      bool // 5.0 or newer: write times of collections, guardrails

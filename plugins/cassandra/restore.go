@@ -100,7 +100,11 @@ func (s *session) restore(ctx context.Context, run plugins.Run, r plugins.Artifa
 
 // complete refuses when a node is down: TRUNCATE needs them all, and so does every unit's import.
 func (s *session) complete(ctx context.Context) error {
-	dead, err := s.admin.status(ctx)
+	r, err := s.readRing(ctx)
+	if err != nil {
+		return err
+	}
+	dead, err := s.dead(ctx, len(r.Nodes))
 	if err != nil {
 		return err
 	}
@@ -112,12 +116,21 @@ func (s *session) complete(ctx context.Context) error {
 
 // decide compares the node with the backup, and agrees with the others on what to do.
 func (s *session) decide(ctx context.Context, run plugins.Run, p *pass, src *sources) (o order, mine vote, err error) {
-	live, err := s.look(ctx, run, tagLook)
+	var before *stored
+	if run.Live != nil && !src.foreign {
+		if before, err = load(ctx, run.Live); err != nil {
+			return o, mine, fmt.Errorf("safety backup: %w", err)
+		}
+	}
+	live, err := s.lookBack(ctx, run, before)
+	if err == nil && live == nil {
+		live, err = s.look(ctx, run, tagLook)
+	}
 	if err != nil {
 		return o, mine, err
 	}
 	mine.writes = live.writes
-	mine.Differ, err = s.differing(ctx, run, live, src)
+	mine.Differ, err = s.differing(ctx, run, live, src, before)
 	if err = errors.Join(err, live.Release(context.WithoutCancel(ctx))); err != nil {
 		return o, mine, err
 	}
@@ -160,18 +173,14 @@ func (s *session) decide(ctx context.Context, run plugins.Run, p *pass, src *sou
 }
 
 // differing lists the tables of this node that do not hold what they should.
-func (s *session) differing(ctx context.Context, run plugins.Run, live *view, src *sources) ([]string, error) {
+func (s *session) differing(ctx context.Context, run plugins.Run, live *view, src *sources, before *stored) ([]string, error) {
 	var out []string
 	var seen int64
 	if !src.foreign {
 		own := src.units[0]
 		own.learn(own)
 		defer func() { own.known = nil }()
-		if run.Live != nil {
-			before, err := load(ctx, run.Live)
-			if err != nil {
-				return nil, fmt.Errorf("safety backup: %w", err)
-			}
+		if before != nil {
 			own.learn(before)
 		}
 	}

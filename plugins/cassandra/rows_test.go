@@ -150,6 +150,7 @@ func accountsChanged(r *rig) {
 // superusersChanged: superusers are restored as the superuser that the estate file names; without one, it is refused.
 func superusersChanged(r *rig) {
 	m := r.backup()
+	r.on = without(r.on, "superuser", "superuser_password_file")
 	r.do(`DROP ROLE boss`, `CREATE ROLE rogue WITH PASSWORD = 'x' AND LOGIN = true AND SUPERUSER = true`, `GRANT readers TO rogue`, `GRANT SELECT ON KEYSPACE zoo TO rogue`)
 	if _, err := r.tryRestore(m); !errors.Is(err, plugins.ErrAuth) || !strings.Contains(err.Error(), "only a superuser may") {
 		r.t.Errorf("superusers restored by an ordinary role: %v, want ErrAuth", err)

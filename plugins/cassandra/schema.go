@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -160,6 +161,7 @@ func (s *session) describe(ctx context.Context) (schema, error) {
 		switch kind {
 		case kindTable:
 			table = e.plain()
+			e.Statement = inMilliseconds(text)
 		case kindIndex, kindView: // they follow their table
 			e.Table = table
 		}
@@ -167,6 +169,12 @@ func (s *session) describe(ctx context.Context) (schema, error) {
 	}
 	return out, it.Close()
 }
+
+var dropped = regexp.MustCompile(`(?m)^(ALTER TABLE .* DROP .* USING TIMESTAMP -?\d+)\d{3};$`)
+
+// inMilliseconds rounds down when columns were dropped. The server keeps these times in milliseconds: told in microseconds
+// (DROP … USING TIMESTAMP), it describes them so until it is started anew, which is no change of the table.
+func inMilliseconds(statement string) string { return dropped.ReplaceAllString(statement, "${1}000;") }
 
 // schemaArtifact holds the definitions of one keyspace.
 func schemaArtifact(keyspace string) string { return "schema/" + keyspace }

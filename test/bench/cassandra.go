@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os/exec"
+	"strings"
 	"time"
 
 	"github.com/gocql/gocql"
@@ -17,8 +18,18 @@ import (
 const cassandraTable = "cso_bench.sample"
 
 // cassandraChapter is one node with the default compiler and collector, and Jolokia as on many installations.
-func cassandraChapter(ctx context.Context, b *bench) error {
-	e, err := b.startAs(ctx, "cassandra", map[string]string{"cassandra": "+bench+jolokia"}, "cassandra", "secrets")
+func cassandraChapter(ctx context.Context, b *bench) error { return b.cassandra(ctx, 1) }
+
+// cassandraRingChapter is a ring of three on the same machine; each row lies on one of them.
+func cassandraRingChapter(ctx context.Context, b *bench) error { return b.cassandra(ctx, 3) }
+
+// onEach runs a command for every node at once: $NT is its nodetool, $DATA its data directory, $N its number.
+func onEach(command string) string {
+	return `while IFS='|' read -r N NT DATA; do ( ` + command + ` ) & all="$all $!"; done <<<"$NODES"; for p in $all; do wait $p; done; all=; `
+}
+
+func (b *bench) cassandra(ctx context.Context, members int) error {
+	e, err := b.startRing(ctx, fmt.Sprintf("cassandra-%d", members), members, map[string]string{"cassandra": "+bench+jolokia"}, "cassandra", "secrets")
 	if err != nil {
 		return err
 	}
@@ -32,37 +43,49 @@ func cassandraChapter(ctx context.Context, b *bench) error {
 		return err
 	}
 	defer c.Close()
-	watched, err := e.pids("cassandra-1")
+	var names, nodes []string
+	for n := 1; n <= members; n++ {
+		name := fmt.Sprintf("cassandra-%d", n)
+		_, options, err := e.Target(name)
+		if err != nil {
+			return err
+		}
+		names = append(names, name)
+		nodes = append(nodes, fmt.Sprintf("%d|%s -p %s|%s", n, options["nodetool"], jmxPort(options["jmx"]), options["data_dir"]))
+	}
+	watched, err := e.pids(names...)
 	if err != nil {
 		return err
 	}
-	_, options, err := e.Target("cassandra-1")
-	if err != nil {
-		return err
-	}
-	env := []string{"NT=" + options["nodetool"] + " -p " + jmxPort(options["jmx"]), "DATA=" + options["data_dir"]}
+	env := []string{"NODES=" + strings.Join(nodes, "\n")}
 	// Until compaction rests, the files are not the same from one run to the next.
-	settled, err := b.sh(ctx, env, `$NT flush; while $NT compactionstats | grep -q "^pending tasks: [1-9]"; do sleep 1; done
-		du -shc $DATA/cso_bench/*/ --exclude=snapshots --exclude=backups | tail -1 | cut -f1`)
+	settled, err := b.sh(ctx, env, onEach(`$NT flush; while $NT compactionstats | grep -q "^pending tasks: [1-9]"; do sleep 1; done`)+
+		`dirs=; while IFS='|' read -r N NT DATA; do dirs="$dirs $(echo $DATA/cso_bench/*/)"; done <<<"$NODES"; du -shc $dirs --exclude=snapshots --exclude=backups | tail -1 | cut -f1`)
 	if err != nil {
 		return err
 	}
-	b.page.say("## Cassandra 5.0\n\n%s\nOne node; a table of %d rows of 8 KB, of which a third compresses: %s of files.\n\n### Backup\n", b.stamp(), rows, settled)
+	title := map[int]string{1: "Cassandra 5.0, one node", 3: "Cassandra 5.0, three nodes"}[members]
+	b.page.say("## %s\n\n%s\nA table of %d rows of 8 KB, of which a third compresses: %s of files in all.\n\n### Backup\n", title, b.stamp(), rows, settled)
 	peer := func(name, script string) contender {
 		return contender{name: name, run: func() (string, error) { return b.sh(ctx, env, script) }}
 	}
 	var last workflows.Result
 	all := []contender{e.backup(ctx, "B", &last),
-		peer("`nodetool snapshot`, `cp` of its files, `sync`", `rm -rf $OUT/cp; mkdir $OUT/cp; $NT snapshot -t bench >/dev/null; cp -r $DATA/cso_bench/sample-*/snapshots/bench $OUT/cp; sync -f $OUT/cp
-			$NT clearsnapshot -t bench >/dev/null; du -sh $OUT/cp | cut -f1`),
-		peer("`cp` of the same files, `sync`", `rm -rf $OUT/cp; mkdir $OUT/cp; for f in $DATA/cso_bench/sample-*/*.*; do cp $f $OUT/cp; done; sync -f $OUT/cp; du -sh $OUT/cp | cut -f1`)}
-	if medusa, err := exec.LookPath("medusa"); err == nil {
-		if env, err = e.medusa(ctx, env, medusa); err != nil {
+		peer("`nodetool snapshot`, `cp` of its files, `sync`", `rm -rf $OUT/cp; mkdir $OUT/cp; `+
+			onEach(`$NT snapshot -t bench >/dev/null; cp -r $DATA/cso_bench/sample-*/snapshots/bench $OUT/cp/$N`)+`sync -f $OUT/cp; `+
+			onEach(`$NT clearsnapshot -t bench >/dev/null`)+`du -sh $OUT/cp | cut -f1`),
+		peer("`cp` of the same files, `sync`", `rm -rf $OUT/cp; mkdir $OUT/cp; `+
+			onEach(`mkdir $OUT/cp/$N; for f in $DATA/cso_bench/sample-*/*.*; do cp $f $OUT/cp/$N; done`)+`sync -f $OUT/cp; du -sh $OUT/cp | cut -f1`)}
+	if medusa, err := exec.LookPath("medusa"); err == nil && members == 1 {
+		menv, err := e.medusa(ctx, env, medusa)
+		if err != nil {
 			return err
 		}
-		all = append(all, peer("`medusa backup-node`, full, local storage", `rm -rf $OUT/medusa/store/*; $MEDUSA backup-node --backup-name b --mode full >$OUT/medusa/log 2>&1 || { tail -20 $OUT/medusa/log >&2; exit 1; }
-			sync -f $OUT/medusa; du -sh $OUT/medusa/store | cut -f1`))
-	} else {
+		all = append(all, contender{name: "`medusa backup-node`, full, local storage", run: func() (string, error) {
+			return b.sh(ctx, menv, `rm -rf $OUT/medusa/store/*; $MEDUSA backup-node --backup-name b --mode full >$OUT/medusa/log 2>&1 || { tail -20 $OUT/medusa/log >&2; exit 1; }
+				sync -f $OUT/medusa; du -sh $OUT/medusa/store | cut -f1`)
+		}})
+	} else if members == 1 {
 		b.page.say("Medusa is not in PATH (`pip install cassandra-medusa`): not measured.\n")
 	}
 	f, err := b.race(ctx, watched, all...)
@@ -96,8 +119,8 @@ func (e *estate) cassandraBack(ctx context.Context, c *gocql.Session, env []stri
 			return fmt.Sprintf("restore alone %s, digest %s", res.Units[0].Took.Round(10*time.Millisecond), res.Units[0].Digest), err
 		}},
 		{name: "`cp` to a staging directory, `nodetool import`", prepare: empty, run: func() (string, error) {
-			return e.b.sh(ctx, env, `rm -rf $OUT/stage; mkdir -p $OUT/stage/cso_bench; cp -r $OUT/cp $OUT/stage/cso_bench/sample; $NT import cso_bench sample $OUT/stage/cso_bench/sample >/dev/null
-				if ls $OUT/stage/cso_bench/sample/*-Data.db >/dev/null 2>&1; then echo "nothing was imported" >&2; exit 1; fi`)
+			return e.b.sh(ctx, env, `rm -rf $OUT/stage; `+onEach(`mkdir -p $OUT/stage/$N/cso_bench; cp -r $OUT/cp/$N $OUT/stage/$N/cso_bench/sample; $NT import cso_bench sample $OUT/stage/$N/cso_bench/sample >/dev/null`)+
+				`if ls $OUT/stage/*/cso_bench/sample/*-Data.db >/dev/null 2>&1; then echo "nothing was imported" >&2; exit 1; fi`)
 		}},
 	}
 	f, err := e.b.race(ctx, watched, all...)

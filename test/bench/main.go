@@ -27,6 +27,7 @@ var chapters = []struct {
 	{"etcd", etcdChapter},
 	{"zookeeper", zookeeperChapter},
 	{"cassandra", cassandraChapter},
+	{"cassandra-ring", cassandraRingChapter},
 	{"elasticsearch", elasticsearchChapter},
 	{"arangodb", arangodbChapter},
 	{"pipeline", pipelineChapter},

@@ -28,7 +28,12 @@ func (b *bench) start(ctx context.Context, name string, components ...string) (*
 
 // startAs is start with chosen versions by component.
 func (b *bench) startAs(ctx context.Context, name string, versions map[string]string, components ...string) (*estate, error) {
-	l, err := lab.Start(ctx, lab.Options{Dir: filepath.Join(b.dir, name), Components: components, Versions: versions, Out: os.Stderr})
+	return b.startRing(ctx, name, 1, versions, components...)
+}
+
+// startRing is startAs with clusters of so many members.
+func (b *bench) startRing(ctx context.Context, name string, members int, versions map[string]string, components ...string) (*estate, error) {
+	l, err := lab.Start(ctx, lab.Options{Dir: filepath.Join(b.dir, name), Components: components, Members: members, Versions: versions, Out: os.Stderr})
 	if err != nil {
 		return nil, err
 	}

@@ -6,8 +6,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/csobackup/cso_backupnrestore/test/lab"
+	labcassandra "github.com/csobackup/cso_backupnrestore/test/lab/cassandra"
 	"github.com/csobackup/cso_backupnrestore/workflows"
 )
 
@@ -72,7 +74,9 @@ func TestEverything(t *testing.T) {
 		}
 	}
 
+	stop := b.writesRefused()
 	r := b.restored("-s", "ALL")
+	stop()
 	same(t, "backup", ref, r.Backup)
 	restored := b.fingerprint()
 	if d := different(before.withoutLedger(), restored.withoutLedger()); d != "" {
@@ -90,4 +94,31 @@ func TestEverything(t *testing.T) {
 		}
 	}
 	b.equal(restored)
+}
+
+// writesRefused writes to Cassandra as an ordinary client does, until stop. Some of the writes must be refused by the server
+// itself, and the first one afterwards must be taken again.
+func (b *bench) writesRefused() (stop func()) {
+	b.t.Helper()
+	members, err := b.Members("cassandra", "")
+	b.check(err)
+	ctx, cancel := context.WithCancel(b.t.Context())
+	refused := make(chan int)
+	go func() {
+		n := 0
+		for ; ctx.Err() == nil; time.Sleep(100 * time.Millisecond) {
+			if err := labcassandra.OrdinaryWrite(ctx, members[0]); err != nil && strings.Contains(err.Error(), "not allowed for write") {
+				n++
+			}
+		}
+		refused <- n
+	}()
+	return func() {
+		b.t.Helper()
+		cancel()
+		if <-refused == 0 {
+			b.t.Error("Cassandra took every foreign write during the restore")
+		}
+		b.check(labcassandra.OrdinaryWrite(b.t.Context(), members[0]))
+	}
 }

@@ -83,3 +83,15 @@ func seesAll(ctx context.Context, m engine.Member) error {
 	}
 	return nil
 }
+
+// OrdinaryWrite makes one write as a role without special rights, where no backup, judge or restore looks: the keyspace of
+// the product's own bookkeeping, which a restore has made.
+func OrdinaryWrite(ctx context.Context, m engine.Member) error {
+	c, err := dial(ctx, m, Backup, m.Options["backup_password_file"])
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return c.Query("INSERT INTO cso_backup.step (work, pass, what, member, value) VALUES ('lab', 0, 'written', 'lab', 0x) USING TTL 60").
+		Consistency(gocql.Quorum).WithContext(ctx).Exec()
+}

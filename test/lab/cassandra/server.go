@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/csobackup/cso_backupnrestore/test/lab/engine"
 	"github.com/csobackup/cso_backupnrestore/test/lab/maven"
@@ -49,6 +50,12 @@ func tokens(node, nodes int, instance string) string {
 	return strings.Join(ts, ",")
 }
 
+// timeouts are the waits of a node for the others, of two seconds or five by default: on two busy cores a
+// statement fails then that only had to wait for its turn.
+var timeouts = []string{"read_request", "range_request", "write_request", "counter_write_request", "cas_contention", "request"}
+
+const patience = 20 * time.Second
+
 // configure writes cassandra.yaml, logback.xml and nodetool.
 func (e *Engine) configure(m engine.Member, node int, members []engine.Member) error {
 	var seeds []string
@@ -73,12 +80,17 @@ disk_failure_policy: stop
 commit_failure_policy: stop
 cdc_enabled: true
 `, m.Instance, strings.Join(seeds, ","), m.Options["host"], m.Ports["storage"], m.Ports["cql"], tokensPerNode, tokens(node, len(members), m.Instance))
-	// Every switch of a feature that is off by default, and time for a ring of three
-	// on a busy machine; the names changed in 4.1.
+	// Every switch of a feature that is off by default; the names changed in 4.1.
 	if strings.HasPrefix(e.version, "4.0.") {
-		yaml += "commitlog_segment_size_in_mb: 16\nenable_user_defined_functions: true\nenable_materialized_views: true\nenable_sasi_indexes: true\nwrite_request_timeout_in_ms: 10000\nread_request_timeout_in_ms: 10000\n"
+		for _, what := range timeouts {
+			yaml += fmt.Sprintf("%s_timeout_in_ms: %d\n", what, patience.Milliseconds())
+		}
+		yaml += "hints_flush_period_in_ms: 1000\ncommitlog_segment_size_in_mb: 16\nenable_user_defined_functions: true\nenable_materialized_views: true\nenable_sasi_indexes: true\n"
 	} else {
-		yaml += "commitlog_segment_size: 16MiB\nuser_defined_functions_enabled: true\nmaterialized_views_enabled: true\nsasi_indexes_enabled: true\ncdc_block_writes: false\nwrite_request_timeout: 10s\nread_request_timeout: 10s\n"
+		for _, what := range timeouts {
+			yaml += fmt.Sprintf("%s_timeout: %dms\n", what, patience.Milliseconds())
+		}
+		yaml += "hints_flush_period: 1000ms\ncommitlog_segment_size: 16MiB\nuser_defined_functions_enabled: true\nmaterialized_views_enabled: true\nsasi_indexes_enabled: true\ncdc_block_writes: false\n"
 	}
 	if strings.HasPrefix(e.version, "5.") {
 		yaml += "dynamic_data_masking_enabled: true\nuuid_sstable_identifiers_enabled: true\nstorage_compatibility_mode: NONE\n"
