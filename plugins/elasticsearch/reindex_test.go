@@ -135,7 +135,10 @@ func (s *stand) reindex(t *testing.T) {
 func (s *stand) reindexAll(t *testing.T) {
 	a := client(t, s.on)
 	a.fill(7)
-	names := []string{"devices", "family", "blocked", "empty", "old-1", "events-1", ".app-hidden"}
+	names := []string{"devices", "family", "types", "blocked", "empty", "old-1", "events-1", ".app-hidden"}
+	if _, ok := a.indices()["questions"]; ok {
+		names = append(names, "questions")
+	}
 	docs, shape, uuid := map[string]string{}, map[string]string{}, map[string]string{}
 	for _, n := range names {
 		docs[n], shape[n], uuid[n] = a.docs(n), a.shape(n), a.uuid(n)
