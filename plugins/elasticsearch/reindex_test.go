@@ -213,10 +213,10 @@ func (a *api) nothingLeft(indices map[string]string) {
 
 func (a *api) uuid(name string) string {
 	all := map[string]struct {
-		Settings map[string]string `json:"settings"`
+		Settings map[string]any `json:"settings"`
 	}{}
 	a.get("/"+url.PathEscape(name)+"/_settings?flat_settings=true", &all)
-	return all[name].Settings["index.uuid"]
+	return fmt.Sprint(all[name].Settings["index.uuid"])
 }
 
 func (s *stand) reindexSome(t *testing.T) {
