@@ -49,6 +49,7 @@ type taskStatus struct {
 
 // follow waits for the task. Its own numbers stay at nought while it runs in slices: those of its children count.
 func (s *session) follow(ctx context.Context, task string, docs int64, progress func(float64)) error {
+	var most int64 // a slice that has ended is not listed any more
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
 		var t struct {
 			Completed bool `json:"completed"`
@@ -93,7 +94,8 @@ func (s *session) follow(ctx context.Context, task string, docs int64, progress 
 					done += k.Status.Created + k.Status.Updated
 				}
 			}
-			progress(min(1, float64(done)/float64(docs)))
+			most = max(most, done)
+			progress(min(1, float64(most)/float64(docs)))
 		}
 		if err := plugins.Sleep(ctx, wait); err != nil {
 			return err

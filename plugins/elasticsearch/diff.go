@@ -130,7 +130,10 @@ func (s *session) differs(ctx context.Context, run plugins.Run, c *content, x *i
 	o, restored := n.Restored[x.UUID]
 	known := restored && x.History == "" && o.Life == d.attrs[attrLife] && o.Position == d.attrs[attrPosition] && o.At == x.position() && (o.Pin == c.pin || !d.unproved)
 	known = known || !d.unproved && x.life() == d.attrs[attrLife] && x.position() == d.attrs[attrPosition]
-	if d.unproved || x.Closed || d.sampled() && !known {
+	if d.sampled() && !known {
+		return "documents: it is not the index of the backup, which is too large to compare", nil
+	}
+	if d.unproved || x.Closed {
 		if !known || !x.complete() {
 			return "documents", nil
 		}

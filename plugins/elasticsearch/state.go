@@ -231,6 +231,7 @@ func define(name string, closed bool, raw []byte) (*index, error) {
 	}
 	x.Primaries, x.Replicas, x.Window = text("index.number_of_shards"), text("index.number_of_replicas"), text("index.max_result_window")
 	maps.DeleteFunc(d.Settings, func(k string, v any) bool { return v == nil || dropped(k) })
+	maps.DeleteFunc(d.Aliases, func(k string, _ any) bool { return strings.HasPrefix(k, own) })
 	if d.Settings["index.routing_partition_size"] == "1" { // the default, which a clone spells out
 		delete(d.Settings, "index.routing_partition_size")
 	}

@@ -39,11 +39,37 @@ func (c *claim) swap(ctx context.Context, name string) error {
 	if err := c.moveAliases(ctx, fresh, name); err != nil {
 		return err
 	}
-	if err := c.deleteIndices(ctx, []string{fresh}); err != nil {
+	if err := c.unmark(ctx, name, fresh); err != nil {
 		return err
 	}
 	delete(c.note.Jobs, name)
 	return c.remember(ctx)
+}
+
+// cloneMark is an alias that a clone has from its first moment until the index it was made of is deleted. The setting
+// index.resize.source.uuid tells a clone too, but 8.x removes it as soon as the clone's shards have started.
+const cloneMark = own + "-clone"
+
+// unmark takes the mark from the clone and deletes the index it was made of, in one step.
+func (c *claim) unmark(ctx context.Context, name, fresh string) error {
+	guard := map[string]any{"add": map[string]any{"index": c.name, "alias": own + "-guard", "is_hidden": true}}
+	drop := map[string]any{"remove_index": map[string]any{"index": fresh}}
+	mark := map[string]any{"remove": map[string]any{"index": name, "alias": cloneMark}}
+	err := c.s.c.post(ctx, "/_aliases", map[string]any{"actions": []any{guard, mark, drop}}, nil)
+	if !isFault(err, http.StatusNotFound, "") {
+		return err
+	}
+	// One of them is done already.
+	for _, a := range []any{drop, mark} {
+		if err := c.check(ctx); err != nil {
+			return err
+		}
+		err := c.s.c.post(ctx, "/_aliases", map[string]any{"actions": []any{guard, a}}, nil)
+		if err != nil && !isFault(err, http.StatusNotFound, "") {
+			return err
+		}
+	}
+	return nil
 }
 
 // cloned proves that what stands under the name is the clone, and not an index that somebody made in
@@ -55,12 +81,13 @@ func (c *claim) cloned(ctx context.Context, name, fresh string) error {
 	}
 	for try := 1; ; try++ {
 		all := map[string]struct {
+			Aliases  map[string]any `json:"aliases"`
 			Settings map[string]any `json:"settings"`
 		}{}
-		if err := c.s.c.get(ctx, "/"+esc(name)+"/_settings?flat_settings=true", &all); err != nil {
+		if err := c.s.c.get(ctx, "/"+esc(name)+"?flat_settings=true", &all); err != nil {
 			return err
 		}
-		if all[name].Settings["index.resize.source.uuid"] == want {
+		if _, marked := all[name].Aliases[cloneMark]; marked || all[name].Settings["index.resize.source.uuid"] == want {
 			return nil
 		}
 		var n struct {
@@ -119,7 +146,8 @@ func (c *claim) replace(ctx context.Context, name string, there bool, j *job) er
 	for k, v := range j.Settings {
 		set[k] = v
 	}
-	clone := request{http.MethodPost, "/" + fresh + "/_clone/" + esc(name) + "?wait_for_active_shards=1", map[string]any{"settings": set}}
+	clone := request{http.MethodPost, "/" + fresh + "/_clone/" + esc(name) + "?wait_for_active_shards=1", map[string]any{"settings": set,
+		"aliases": map[string]any{cloneMark: map[string]any{"is_hidden": true}}}}
 	if there {
 		drop := request{http.MethodPost, "/_aliases", map[string]any{"actions": []any{
 			map[string]any{"add": map[string]any{"index": c.name, "alias": own + "-guard", "is_hidden": true}},

@@ -175,7 +175,7 @@ func (e *estate) elasticsearchReindex(ctx context.Context, env []string, watched
 	all := []contender{
 		{name: "cso_backupnrestore -b reindex: counted, hashed, swapped", run: func() (string, error) {
 			begin := time.Now()
-			err := e.cso(ctx, nil, "-b", "reindex", "-t", "elasticsearch")
+			err := e.cso(ctx, nil, "-b", "reindex", "--index", "bench")
 			return fmt.Sprintf("%.0f documents/s", float64(docs)/time.Since(begin).Seconds()), err
 		}},
 		{name: "`_reindex?slices=auto` alone", prepare: func() error {

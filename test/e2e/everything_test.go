@@ -47,6 +47,7 @@ func TestEverything(t *testing.T) {
 		t.Fatalf("the oracle judges %d instances of %d", len(before.sums), len(lab.DefaultComponents()))
 	}
 
+	b.backup("QUIET") // the ledger went on after the pin
 	var again workflows.Result
 	b.ask(fine, &again, "-b", "backup", "-s", "AGAIN")
 	b.settled()
