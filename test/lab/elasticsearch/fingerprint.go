@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/csobackup/cso_backupnrestore/test/lab/engine"
 )
@@ -60,15 +61,18 @@ func (e *Engine) Fingerprint(ctx context.Context, members []engine.Member, w io.
 		}
 	}
 	var content []string
-	for i, m := range members {
-		own, err := contents(ctx, m, slices.Concat(h.open, h.closed, h.backing))
-		if err != nil {
-			return fmt.Errorf("%s: %w", m.Name, err)
+	// A write whose answer was not awaited may reach one copy after the other: only copies that stay different have diverged.
+	for end := time.Now().Add(agreeWithin); ; time.Sleep(time.Second) {
+		var different string
+		if content, different, err = agreed(ctx, members, slices.Concat(h.open, h.closed, h.backing)); err != nil {
+			return err
 		}
-		if i > 0 && !slices.Equal(own, content) {
-			return fmt.Errorf("%s shows other documents than %s: the copies have diverged, or somebody writes", m.Name, members[0].Name)
+		if different == "" {
+			break
 		}
-		content = own
+		if time.Now().After(end) {
+			return fmt.Errorf("%s shows other documents than %s: the copies have diverged, or somebody writes", different, members[0].Name)
+		}
 	}
 	lines = append(lines, content...)
 	slices.Sort(lines)
@@ -78,6 +82,24 @@ func (e *Engine) Fingerprint(ctx context.Context, members []engine.Member, w io.
 		}
 	}
 	return nil
+}
+
+// agreeWithin is how long copies may differ while nobody writes any more.
+const agreeWithin = 20 * time.Second
+
+// agreed are the contents of all members; different names one that shows others.
+func agreed(ctx context.Context, members []engine.Member, indices []string) (content []string, different string, err error) {
+	for i, m := range members {
+		own, err := contents(ctx, m, indices)
+		if err != nil {
+			return nil, "", fmt.Errorf("%s: %w", m.Name, err)
+		}
+		if i > 0 && !slices.Equal(own, content) {
+			return nil, m.Name, nil
+		}
+		content = own
+	}
+	return content, "", nil
 }
 
 func line(kind, object string, value any) string {
