@@ -67,6 +67,8 @@ func (a *app) watch(ctx context.Context, c client.Client, r run, v any) error {
 	defer tick.Stop()
 	calm := time.AfterFunc(2*pollEvery, func() { tick.Reset(pollEvery) })
 	defer calm.Stop()
+	over, done := closing(ctx, c, r)
+	defer done()
 	for {
 		err := a.look(ctx, c, r, &m)
 		switch {
@@ -96,7 +98,23 @@ func (a *app) watch(ctx context.Context, c client.Client, r run, v any) error {
 		case <-ctx.Done():
 			return a.detached(r)
 		case <-tick.C:
+		case <-over: // nobody waits for the next tick
+			over = nil
 		}
+	}
+}
+
+// closing tells at once when a run has ended, or when that cannot be waited for any more; done ends the waiting.
+func closing(ctx context.Context, c client.Client, r run) (over <-chan struct{}, done func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	ch := make(chan struct{})
+	go func() {
+		defer close(ch)
+		_ = c.GetWorkflow(ctx, r.ID, r.RunID).Get(ctx, nil) // the result is read by whoever is told
+	}()
+	return ch, func() {
+		cancel()
+		<-ch
 	}
 }
 

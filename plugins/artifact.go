@@ -37,6 +37,13 @@ type ArtifactWriter interface {
 	Reuse(ctx context.Context, a Artifact) (bool, error)
 }
 
+// Sharer is an ArtifactWriter that can store an artifact by what it is known to hold.
+type Sharer interface {
+	// Share stores the artifact by reference to a recent backup of this unit that holds one of the same
+	// name and form with this digest, all pieces still there; false: there is none, write it.
+	Share(ctx context.Context, a Artifact, d Digest) (bool, error)
+}
+
 // RecordWriter takes one artifact. Put serves Ordered and Unordered, Write
 // serves File. The slices may be reused after the call. After an error the
 // only valid call is Abort. An artifact counts only after Commit.

@@ -22,6 +22,12 @@ type Digest struct {
 // RecordHash is the SHA-256 of the canonical record: the key's length as an
 // unsigned varint, the key, the value.
 func RecordHash(key, value []byte) [sha256.Size]byte {
+	var short [512]byte // most records fit, and then nothing is allocated
+	if k := binary.PutUvarint(short[:], uint64(len(key))); k+len(key)+len(value) <= len(short) {
+		k += copy(short[k:], key)
+		k += copy(short[k:], value)
+		return sha256.Sum256(short[:k])
+	}
 	h := sha256.New()
 	var n [binary.MaxVarintLen64]byte
 	h.Write(n[:binary.PutUvarint(n[:], uint64(len(key)))])

@@ -133,6 +133,43 @@ func TestReuse(t *testing.T) {
 	}
 }
 
+// What is known to hold the same is stored by reference, and only that.
+func TestShare(t *testing.T) {
+	t.Parallel()
+	x := newSite(t)
+	d := data{"t": table(1, 3000, 500), "u": table(2, 10, 500)}
+	ref, _ := x.backup("D", d)
+	r, err := x.s.OpenUnit(t.Context(), ref, unitA, x.r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	have := r.Artifacts()
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	next := x.next("E")
+	u := x.begin(next, unitA, UnitOptions{})
+	for i, a := range have {
+		art := plugins.Artifact{Name: a.Name, Form: a.Form, Pin: "p2"}
+		if ok, err := u.Share(t.Context(), art, have[1-i].Digest); ok || err != nil {
+			t.Error("another digest:", ok, err)
+		}
+		other := art
+		other.Form = plugins.Unordered
+		if ok, err := u.Share(t.Context(), other, a.Digest); ok || err != nil {
+			t.Error("another form:", ok, err)
+		}
+		if ok, err := u.Share(t.Context(), art, a.Digest); !ok || err != nil {
+			t.Error(a.Name, ok, err)
+		}
+	}
+	if sum, err := u.Finish(t.Context(), meta); err != nil || sum.StoredNew != 0 {
+		t.Fatal(sum, err)
+	}
+	x.seal(next)
+	x.compare(next, d)
+}
+
 func TestQuarantine(t *testing.T) {
 	t.Parallel()
 	x := newSite(t)

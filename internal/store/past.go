@@ -236,12 +236,17 @@ func (u *UnitWriter) Reuse(ctx context.Context, a plugins.Artifact) (bool, error
 	if a.Identity == "" {
 		return false, nil
 	}
+	return u.refer(ctx, a, func(old *manifest.Artifact) bool { return old.Identity == a.Identity })
+}
+
+// refer stores an artifact by reference to the newest earlier one that is the same.
+func (u *UnitWriter) refer(ctx context.Context, a plugins.Artifact, same func(*manifest.Artifact) bool) (bool, error) {
 	if ctx.Err() != nil {
 		return false, context.Cause(ctx)
 	}
 	for _, f := range u.past.units {
 		i, ok := slices.BinarySearchFunc(f.Artifacts, a.Name, func(x manifest.Artifact, n string) int { return strings.Compare(x.Name, n) })
-		if !ok || f.Artifacts[i].Identity != a.Identity || f.Artifacts[i].Form != a.Form {
+		if !ok || f.Artifacts[i].Form != a.Form || !same(&f.Artifacts[i]) {
 			continue
 		}
 		if err := u.register(a); err != nil {
@@ -261,6 +266,13 @@ func (u *UnitWriter) Reuse(ctx context.Context, a plugins.Artifact) (bool, error
 		}
 	}
 	return false, nil
+}
+
+// Share refers to the newest earlier artifact of the same name and form that
+// holds what the digest says; lists keep a digest as its MAC.
+func (u *UnitWriter) Share(ctx context.Context, a plugins.Artifact, d plugins.Digest) (bool, error) {
+	want := manifest.DigestCheck(u.keys.ContentKey, d)
+	return u.refer(ctx, a, func(old *manifest.Artifact) bool { return old.Check == want && old.Records == d.Records })
 }
 
 // adopt links the pieces of an artifact of f and renumbers its parts.

@@ -26,9 +26,8 @@ type recordWriter struct {
 	records int64
 	bytes   int64
 	digest  plugins.Digest
-	hash    hash.Hash // of one record, reused; of the stretch of a file
+	hash    hash.Hash // of the stretch of a file
 	scratch [2 * binary.MaxVarintLen64]byte
-	sum     [sha256.Size]byte
 
 	totalRecords, totalBytes int64
 	total                    plugins.Digest
@@ -102,15 +101,8 @@ func (w *recordWriter) Put(key, value []byte) error {
 }
 
 func (w *recordWriter) put(key, value []byte) error {
-	if w.hash == nil {
-		w.hash = sha256.New()
-	}
-	w.hash.Reset()
+	w.digest.Add(key, value)
 	k := binary.PutUvarint(w.scratch[:], uint64(len(key)))
-	w.hash.Write(w.scratch[:k])
-	w.hash.Write(key)
-	w.hash.Write(value)
-	w.digest.AddHash([sha256.Size]byte(w.hash.Sum(w.sum[:0])))
 	v := k + binary.PutUvarint(w.scratch[k:], uint64(len(value)))
 	for _, p := range [...][]byte{w.scratch[:k], key, w.scratch[k:v], value} {
 		if err := w.cur.add(p); err != nil {

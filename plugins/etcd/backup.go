@@ -13,9 +13,11 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/authpb"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/csobackup/cso_backupnrestore/plugins"
 )
@@ -151,12 +153,47 @@ func (v *view) write(ctx context.Context, run plugins.Run, pin string, w plugins
 			return rep, err
 		}
 	}
-	art := plugins.Artifact{Name: artKeys, Form: plugins.Ordered, Pin: pin, Attributes: meta}
-	if err := writeArtifact(ctx, w, art, &rep, func(out plugins.RecordWriter) error { return v.copyKeys(ctx, run, out, &rep) }); err != nil || !all {
+	// The two large artifacts are read from the same file at once.
+	big := []struct {
+		art  plugins.Artifact
+		copy func(context.Context, plugins.Run, plugins.RecordWriter, *plugins.Report) error
+		rep  plugins.Report
+	}{
+		{art: plugins.Artifact{Name: artKeys, Form: plugins.Ordered, Pin: pin, Attributes: meta}, copy: v.copyKeys},
+		{art: plugins.Artifact{Name: artSnapshot, Form: plugins.File, Pin: pin, Volatile: true, Attributes: meta}, copy: v.copyFile},
+	}
+	if !all {
+		big = big[:1]
+	}
+	shared, err := v.share(ctx, run, w, big[0].art)
+	if err != nil {
 		return rep, err
 	}
-	art = plugins.Artifact{Name: artSnapshot, Form: plugins.File, Pin: pin, Volatile: true, Attributes: meta}
-	return rep, writeArtifact(ctx, w, art, &rep, func(out plugins.RecordWriter) error { return v.copyFile(ctx, run, out, &rep) })
+	if shared {
+		rep.Artifacts++
+		big = big[1:]
+	}
+	var done [2]atomic.Int64
+	g, ctx := errgroup.WithContext(ctx)
+	for i := range big {
+		b := &big[i]
+		part := run
+		part.Progress = func(s plugins.Status) {
+			done[i].Store(s.Bytes)
+			s.Bytes = done[0].Load() + done[1].Load()
+			run.Report(s)
+		}
+		g.Go(func() error {
+			return writeArtifact(ctx, w, b.art, &b.rep, func(out plugins.RecordWriter) error { return b.copy(ctx, part, out, &b.rep) })
+		})
+	}
+	err = g.Wait()
+	for _, b := range big {
+		rep.Artifacts += b.rep.Artifacts
+		rep.Records += b.rep.Records
+		rep.Bytes += b.rep.Bytes
+	}
+	return rep, err
 }
 
 func writeArtifact(ctx context.Context, w plugins.ArtifactWriter, a plugins.Artifact, rep *plugins.Report, fill func(plugins.RecordWriter) error) error {
@@ -170,6 +207,19 @@ func writeArtifact(ctx context.Context, w plugins.ArtifactWriter, a plugins.Arti
 	}
 	rep.Artifacts++
 	return out.Commit()
+}
+
+// share lets a safety backup refer to the keys of a backup that the same run has just found equal to them.
+func (v *view) share(ctx context.Context, run plugins.Run, w plugins.ArtifactWriter, art plugins.Artifact) (bool, error) {
+	to, ok := w.(plugins.Sharer)
+	if !ok || run.Operation != plugins.OpSafety || v.known == nil {
+		return false, nil
+	}
+	d, ok := v.known.equal(v.cfg.target.String(), v)
+	if !ok {
+		return false, nil
+	}
+	return to.Share(ctx, art, d)
 }
 
 func (v *view) copyKeys(ctx context.Context, run plugins.Run, out plugins.RecordWriter, rep *plugins.Report) error {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -43,7 +44,27 @@ func (s *session) compare(ctx context.Context, run plugins.Run, r plugins.Artifa
 	}
 	d := &differing{kinds: map[string]string{}}
 	at := granted(run)
-	err = diffKeys(ctx, v, run.Scratch, r, func(key, w, live []byte) error {
+	if f, ok := s.known.recall(s.cfg.target.String(), v, keysOf(r)); run.AccountsOnly || (ok && f.keys == tally{}) {
+		err = v.close()
+	} else {
+		err = s.differing(ctx, run, r, want, v, at, d)
+	}
+	if err != nil {
+		return nil, err
+	}
+	out, err := s.judge(ctx, run, d)
+	if err != nil {
+		return nil, err
+	}
+	return s.small(run, want, v, at, out)
+}
+
+// differing walks all keys.
+func (s *session) differing(ctx context.Context, run plugins.Run, r plugins.ArtifactReader, want *stored, v *view, at time.Time, d *differing) error {
+	f := found{at: v.moment(), index: v.index, want: keysOf(r)}
+	err := diffKeys(ctx, v, run.Scratch, r, func(key, w, live []byte) error {
+		f.keys.count(w, live)
+		f.bytes += int64(len(w))
 		kind := "changed"
 		switch {
 		case w == nil:
@@ -59,12 +80,14 @@ func (s *session) compare(ctx context.Context, run plugins.Run, r plugins.Artifa
 		return nil
 	})
 	if err = errors.Join(err, v.close()); err != nil {
-		return nil, err
+		return err
 	}
-	out, err := s.judge(ctx, run, d)
-	if err != nil {
-		return nil, err
-	}
+	s.known.note(s.cfg.target.String(), f)
+	return nil
+}
+
+// small adds what differs of leases and, once they have been restored, of accounts.
+func (s *session) small(run plugins.Run, want *stored, v *view, at time.Time, out []plugins.Difference) ([]plugins.Difference, error) {
 	leases := leaseRecords(v.leases)
 	for id := range want.leases {
 		if leases[id] == nil && want.lapsed(id, at) {

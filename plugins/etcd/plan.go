@@ -28,16 +28,21 @@ func (s *session) plan(ctx context.Context, run plugins.Run, r plugins.ArtifactR
 	if err != nil {
 		return p, err
 	}
-	keys := tally{}
-	err = diffKeys(ctx, v, run.Scratch, r, func(_, w, live []byte) error {
-		keys.count(w, live)
-		p.Write += int64(len(w))
-		return nil
-	})
+	f, ok := s.known.recall(s.cfg.target.String(), v, keysOf(r))
+	if !ok {
+		f = found{at: v.moment(), index: v.index, want: keysOf(r)}
+		err = diffKeys(ctx, v, run.Scratch, r, func(_, w, live []byte) error {
+			f.keys.count(w, live)
+			f.bytes += int64(len(w))
+			return nil
+		})
+	}
 	if err = errors.Join(err, v.close()); err != nil {
 		return p, err
 	}
-	keys.into(&p, artKeys)
+	s.known.note(s.cfg.target.String(), f)
+	p.Write = f.bytes
+	f.keys.into(&p, artKeys)
 	for _, a := range []struct {
 		name       string
 		live, want map[string][]byte

@@ -22,7 +22,8 @@ import (
 
 // Plugin is the plugin for etcd.
 type Plugin struct {
-	root string // where Discover looks for the standard places; empty: /
+	root  string // where Discover looks for the standard places; empty: /
+	known memory
 }
 
 // New makes the plugin.
@@ -44,7 +45,7 @@ func (*Plugin) Info() plugins.Info {
 }
 
 // Open connects and proves that the cluster answers to the credentials.
-func (*Plugin) Open(ctx context.Context, t plugins.Target) (plugins.Session, error) {
+func (p *Plugin) Open(ctx context.Context, t plugins.Target) (plugins.Session, error) {
 	cfg, err := newConfig(t)
 	if err != nil {
 		return nil, err
@@ -53,7 +54,7 @@ func (*Plugin) Open(ctx context.Context, t plugins.Target) (plugins.Session, err
 	if err != nil {
 		return nil, err
 	}
-	s := &session{cfg: cfg, c: c}
+	s := &session{cfg: cfg, c: c, known: &p.known}
 	if _, err := c.Get(ctx, epochKey); err != nil {
 		return nil, errors.Join(cfg.wrap("read a key", err), s.Close())
 	}
@@ -63,6 +64,8 @@ func (*Plugin) Open(ctx context.Context, t plugins.Target) (plugins.Session, err
 type session struct {
 	cfg *config
 	c   *clientv3.Client // all endpoints
+
+	known *memory
 
 	mu  sync.Mutex
 	one *clientv3.Client // one endpoint, see single

@@ -126,6 +126,9 @@ type view struct {
 	at       time.Time
 	version  string
 	cluster  uint64
+	term     uint64
+	index    uint64
+	known    *memory // nil: of no live cluster
 
 	sortMemory int
 
@@ -150,7 +153,7 @@ func (s *session) look(ctx context.Context, run plugins.Run) (*view, error) {
 	if err != nil {
 		return nil, errors.Join(err, os.Remove(path))
 	}
-	v.at, v.version, v.cluster = at, st.Version, st.Header.ClusterId
+	v.at, v.version, v.cluster, v.term, v.index, v.known = at, st.Version, st.Header.ClusterId, st.RaftTerm, st.RaftIndex, s.known
 	return v, nil
 }
 

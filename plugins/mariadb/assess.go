@@ -3,14 +3,10 @@ package mariadb
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/csobackup/cso_backupnrestore/plugins"
 )
@@ -27,6 +23,7 @@ type assessment struct {
 	diffs     map[string]*difference          // where tables of load differ, by artifact, if that is known
 	left      []string                        // shadow schemas of restores that were not finished
 	told      map[string]plugins.ArtifactInfo // what run.Live says is on the server
+	at        stamp                           // of the point at which tables are read; none: no such point
 }
 
 func (a *assessment) nothing() bool {
@@ -51,7 +48,8 @@ func readWant(ctx context.Context, r plugins.ArtifactReader) (*catalog, error) {
 }
 
 // assess compares live data with the backup, table by table, and changes nothing.
-func (s *session) assess(ctx context.Context, run plugins.Run, r plugins.ArtifactReader) (*assessment, error) {
+// With still set, tables are read at one point, and what is known of that point is not read again.
+func (s *session) assess(ctx context.Context, run plugins.Run, r plugins.ArtifactReader, still bool) (*assessment, error) {
 	a := &assessment{artifacts: map[string]plugins.ArtifactInfo{}, diffs: map[string]*difference{}}
 	var err error
 	if a.want, err = readWant(ctx, r); err != nil {
@@ -71,6 +69,10 @@ func (s *session) assess(ctx context.Context, run plugins.Run, r plugins.Artifac
 		return nil, err
 	}
 	defer release()
+	if still {
+		a.at = s.still(ctx, conns)
+		defer s.moving(ctx, conns)
+	}
 	if a.live, err = readCatalog(ctx, queriers(conns)); err != nil {
 		return nil, err
 	}
@@ -111,7 +113,7 @@ func (s *session) assess(ctx context.Context, run plugins.Run, r plugins.Artifac
 	if a.left, err = s.leftovers(ctx); err != nil {
 		return nil, err
 	}
-	return a, a.compareRows(ctx, run, r, conns, check)
+	return a, a.compareRows(ctx, s, run, r, conns, check)
 }
 
 // readers opens n connections of the session's pool.
@@ -134,48 +136,80 @@ func (s *session) readers(ctx context.Context, n int) ([]*sql.Conn, func(), erro
 	return conns, release, nil
 }
 
-// compareRows digests tables and sorts them into same and load.
-func (a *assessment) compareRows(ctx context.Context, run plugins.Run, r plugins.ArtifactReader, conns []*sql.Conn, check []*object) error {
-	slices.SortStableFunc(check, func(x, y *object) int {
-		return int(min(max(a.artifacts[y.artifact()].Bytes-a.artifacts[x.artifact()].Bytes, -1), 1))
-	})
-	var total int64
+// compareRows sorts tables into same and load.
+func (a *assessment) compareRows(ctx context.Context, s *session, run plugins.Run, r plugins.ArtifactReader, conns []*sql.Conn, check []*object) error {
+	verdict := func(o *object, equal bool, d *difference) {
+		if name := o.artifact(); equal {
+			a.same = append(a.same, name)
+		} else {
+			a.load = append(a.load, o)
+			a.diffs[name] = d
+		}
+	}
+	var read []*object
 	for _, o := range check {
-		total += a.artifacts[o.artifact()].Bytes
+		info := a.artifacts[o.artifact()]
+		if k, ok := s.known.of(a.at, info.Name, info.Form); ok && (k.digest == info.Digest || k.want == info.Digest) {
+			verdict(o, k.digest == info.Digest, k.diff)
+			continue
+		}
+		equal, diff, known, err := a.toldTable(ctx, run.Live, r, info)
+		if err != nil {
+			return fmt.Errorf("compare table %s.%s: %w", o.Schema, o.Name, err)
+		}
+		if known {
+			verdict(o, equal, diff)
+		} else {
+			read = append(read, o)
+		}
+	}
+	// To read a small table once more is cheaper than the index of an equal one.
+	small, err := a.look(ctx, s, run, r, conns, read, func(i plugins.ArtifactInfo) bool { return i.Bytes >= deferFrom }, verdict)
+	if err != nil {
+		return err
+	}
+	_, err = a.look(ctx, s, run, r, conns, small, func(plugins.ArtifactInfo) bool { return true }, verdict)
+	return err
+}
+
+// look reads tables, those that indexed chooses with the index of their
+// artifact. It gives back those that differ and would have needed it.
+func (a *assessment) look(ctx context.Context, s *session, run plugins.Run, r plugins.ArtifactReader, conns []*sql.Conn, list []*object,
+	indexed func(plugins.ArtifactInfo) bool, verdict func(*object, bool, *difference)) (again []*object, err error) {
+	tables, objects := make([]*tableInfo, len(list)), map[string]*object{}
+	pieces, unordered := map[string][]plugins.PieceInfo{}, map[string]bool{}
+	for i, o := range list {
+		info := a.artifacts[o.artifact()]
+		tables[i], objects[info.Name] = a.live.tables[info.Name], o
+		unordered[info.Name] = info.Form == plugins.Unordered
+		if !unordered[info.Name] && len(tables[i].plan(false).key) > 0 && indexed(info) {
+			if pieces[info.Name], err = r.Pieces(ctx, info.Name); err != nil {
+				return nil, err
+			}
+			if len(pieces[info.Name]) == 0 { // an empty artifact; all live rows are in its place
+				pieces[info.Name] = []plugins.PieceInfo{{}}
+			}
+		}
 	}
 	var mu sync.Mutex
-	var next, done atomic.Int64
-	g, ctx := errgroup.WithContext(ctx)
-	for _, c := range conns {
-		g.Go(func() error {
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= len(check) {
-					return nil
-				}
-				o := check[i]
-				info := a.artifacts[o.artifact()]
-				t := a.live.tables[o.artifact()]
-				equal, diff, known, err := a.toldTable(ctx, run.Live, r, info)
-				if err == nil && !known {
-					equal, diff, err = compareTable(ctx, c, t, r, info)
-				}
-				if err != nil {
-					return fmt.Errorf("compare table %s.%s: %w", o.Schema, o.Name, err)
-				}
-				run.Report(plugins.Status{Phase: "digest", Item: info.Name, Bytes: done.Add(info.Bytes), Total: total})
-				mu.Lock()
-				if equal {
-					a.same = append(a.same, info.Name)
-				} else {
-					a.load = append(a.load, o)
-					a.diffs[info.Name] = diff
-				}
-				mu.Unlock()
+	return again, s.survey(ctx, run, conns, tables, unordered, func(name string) []plugins.PieceInfo { return pieces[name] },
+		func(name string, form plugins.Form, sum rangeSum) {
+			mu.Lock()
+			defer mu.Unlock()
+			info := a.artifacts[name]
+			equal := sum.digest == info.Digest && form == info.Form
+			var d *difference
+			switch {
+			case form != info.Form || equal: // rows that came in no order are others; see also stream
+			case pieces[name] != nil:
+				d = differ(pieces[name], sum)
+			case form == plugins.Ordered:
+				again = append(again, objects[name])
+				return
 			}
+			s.known.note(a.at, a.live.tables[name], name, knownTable{form: form, digest: sum.digest, want: info.Digest, diff: d})
+			verdict(objects[name], equal, d)
 		})
-	}
-	return g.Wait()
 }
 
 // toldTable is compareTable without reading the table: live is a backup of
@@ -199,27 +233,6 @@ func (a *assessment) toldTable(ctx context.Context, live, r plugins.ArtifactRead
 	d := tellTable(pieces, have)
 	d.told = live
 	return false, &d, true, nil
-}
-
-// compareTable says whether a table's rows are those of its artifact, and
-// where not, if they come in the order of the artifact's keys.
-func compareTable(ctx context.Context, c *sql.Conn, t *tableInfo, r plugins.ArtifactReader, info plugins.ArtifactInfo) (bool, *difference, error) {
-	keyed := info.Form == plugins.Ordered && len(t.plan(false).key) > 0
-	if !keyed || info.Bytes < deferFrom { // to read a small table once more is cheaper than the index of an equal one
-		d, err := digestTable(ctx, c, t, qq(t.schema, t.name), info)
-		if err != nil || d == info.Digest || !keyed {
-			return d == info.Digest, nil, err
-		}
-	}
-	pieces, err := r.Pieces(ctx, info.Name)
-	if err != nil {
-		return false, nil, err
-	}
-	d, ordered, err := scanTable(ctx, c, t, pieces)
-	if err != nil || !ordered {
-		return false, nil, err
-	}
-	return d.live == info.Digest, &d, nil
 }
 
 // hasRows says whether the object is a table with an artifact of its own.
@@ -248,7 +261,10 @@ func (o *object) equal(p *object) bool {
 
 // Plan says what a restore would do.
 func (s *session) Plan(ctx context.Context, run plugins.Run, r plugins.ArtifactReader) (plugins.Plan, error) {
-	a, err := s.assess(ctx, run, r)
+	a, err := s.assess(ctx, run, r, true)
+	if err != nil && ctx.Err() == nil { // a table that was changed meanwhile cannot be read at a point before
+		a, err = s.assess(ctx, run, r, false)
+	}
 	if err != nil {
 		return plugins.Plan{}, classify(ctx, err)
 	}
@@ -354,17 +370,4 @@ func (s *session) space(a *assessment, run plugins.Run) int64 {
 
 func spaceText(need, free int64) string {
 	return fmt.Sprintf("needs %d MiB on the server's disk and %d MiB are free: free some, or restore with --in-place, which replaces table by table", need>>20+1, free>>20)
-}
-
-// digestTable reads a table as the artifact was read and digests it.
-func digestTable(ctx context.Context, c *sql.Conn, t *tableInfo, from string, info plugins.ArtifactInfo) (plugins.Digest, error) {
-	var d plugins.Digest
-	err := readRows(ctx, c, t.planAs(from, info.Form == plugins.Unordered), func(k, v []byte) error {
-		d.Add(k, v)
-		return nil
-	})
-	if errors.Is(err, errOrder) {
-		return plugins.Digest{Records: -1}, nil // the backup's rows were in order: these are others
-	}
-	return d, err
 }

@@ -31,12 +31,11 @@ func (s *session) Backup(ctx context.Context, run plugins.Run, w plugins.Artifac
 
 // Backup writes all artifacts of the view.
 func (p *pin) Backup(ctx context.Context, run plugins.Run, w plugins.ArtifactWriter) (plugins.Report, error) {
-	return p.backup(ctx, run, w, nil)
+	return p.backup(ctx, run, &copier{w: w})
 }
 
-// backup is Backup; tables named in unordered are written without keys, as
-// the backup they are compared with has them.
-func (p *pin) backup(ctx context.Context, run plugins.Run, w plugins.ArtifactWriter, unordered map[string]bool) (plugins.Report, error) {
+// backup is Backup by a prepared copier.
+func (p *pin) backup(ctx context.Context, run plugins.Run, c *copier) (plugins.Report, error) {
 	rep := plugins.Report{ServerVersion: p.s.version, Position: p.info.Position, Consistency: p.consistency(), Warnings: slices.Clone(p.warnings)}
 	if len(p.locked) > 0 {
 		rep.Warnings = append(rep.Warnings, "writers had to wait while large tables without transactions were copied: "+brief(p.locked)+"; InnoDB tables need no such lock")
@@ -56,7 +55,7 @@ func (p *pin) backup(ctx context.Context, run plugins.Run, w plugins.ArtifactWri
 		}
 		records = append(records, record{k, v})
 	}
-	c := &copier{pin: p, run: run, w: w, unordered: unordered}
+	c.pin, c.run = p, run
 	for _, a := range []struct {
 		name    string
 		records []record
@@ -112,12 +111,16 @@ type copier struct {
 	pin       *pin
 	run       plugins.Run
 	w         plugins.ArtifactWriter
-	unordered map[string]bool
+	unordered map[string]bool // written without keys, as the backup that they are compared with has them
 	artifacts atomic.Int64
 	rows      atomic.Int64
 	bytes     atomic.Int64
 	total     int64
 	splits    []*split // tables that are read in ranges
+	// sums takes what is to be known of tables, when they are not to be stored; see sum.go.
+	sums func(name string, form plugins.Form, r rangeSum)
+	// pieces are those of the artifact that a table is compared with; nil: only its digest is wanted.
+	pieces func(name string) []plugins.PieceInfo
 }
 
 // tables copies all tables, the largest first, those under read locks before all others.
@@ -192,6 +195,9 @@ func (c *copier) table(ctx context.Context, conn *sql.Conn, t *tableInfo) error 
 		}
 		return c.write(ctx, name, form, rows)
 	}
+	if done, err := c.known(ctx, t, name); done || err != nil {
+		return err
+	}
 	err := c.stream(ctx, conn, name, t.plan(c.unordered[name]))
 	if errors.Is(err, errOrder) {
 		c.run.Log.Debug("rows not in key order, written unordered", "table", t.schema+"."+t.name)
@@ -215,6 +221,9 @@ const (
 )
 
 func (c *copier) stream(ctx context.Context, conn *sql.Conn, name string, p rowPlan) error {
+	if c.sums != nil {
+		return c.look(ctx, conn, name, p)
+	}
 	form := plugins.Unordered
 	if len(p.key) > 0 {
 		form = plugins.Ordered
@@ -274,7 +283,7 @@ func (c *copier) write(ctx context.Context, name string, form plugins.Form, rows
 
 func (c *copier) progress(item string, n int64) {
 	phase := "copy"
-	if c.run.Operation == plugins.OpInspect || c.unordered != nil {
+	if c.sums != nil {
 		phase = "digest"
 	}
 	c.run.Report(plugins.Status{Phase: phase, Item: item, Bytes: c.bytes.Add(n), Total: c.total})

@@ -13,6 +13,9 @@ type columnInfo struct {
 	precision, scale           int
 }
 
+// innodb says whether the table's engine is InnoDB.
+func (t *tableInfo) innodb() bool { return strings.EqualFold(t.engine, "InnoDB") }
+
 func (c columnInfo) period() bool { return c.generated == "ROW START" || c.generated == "ROW END" }
 
 func (c columnInfo) zerofill() bool { return strings.Contains(c.columnType, "zerofill") }

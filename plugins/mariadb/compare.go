@@ -3,8 +3,10 @@ package mariadb
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/csobackup/cso_backupnrestore/plugins"
 )
@@ -21,11 +23,19 @@ func (s *session) digest(ctx context.Context, run plugins.Run, unordered map[str
 		return nil, nil, fmt.Errorf("read %s: %w", s.member.Name, err)
 	}
 	defer p.release()
-	d := plugins.NewDigester()
-	if _, err := p.backup(ctx, run, d, unordered); err != nil {
+	d, tables := plugins.NewDigester(), map[string]plugins.Digest{}
+	var mu sync.Mutex
+	c := &copier{w: d, unordered: unordered, sums: func(name string, form plugins.Form, r rangeSum) {
+		mu.Lock()
+		defer mu.Unlock()
+		tables[name] = r.digest
+		s.known.note(p.stamp, p.catalog.tables[name], name, knownTable{form: form, digest: r.digest})
+	}}
+	if _, err := p.backup(ctx, run, c); err != nil {
 		return nil, nil, err
 	}
-	return d.Digests(), p, nil
+	maps.Copy(tables, d.Digests())
+	return tables, p, nil
 }
 
 // Compare reads the live data as the backup was read and names what differs.

@@ -9,8 +9,11 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/go-sql-driver/mysql"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/csobackup/cso_backupnrestore/plugins"
 )
@@ -60,6 +63,7 @@ type delta struct {
 	cut  deltaSide
 	add  deltaSide
 	max  int64
+	mu   sync.Mutex // of put
 }
 
 // deltaSide is a table with the rows to go or to come.
@@ -93,20 +97,13 @@ func (d *delta) prepare(ctx context.Context) error {
 			return fmt.Errorf("make %s: %w", s.side.name, err)
 		}
 	}
-	conn, err := x.s.db.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
 	to, err := x.w.db.Conn(ctx)
 	if err != nil {
 		return err
 	}
 	defer to.Close()
-	for _, sp := range diff.spans {
-		if err := d.span(ctx, conn, to, diff.told, sp); err != nil {
-			return err
-		}
+	if err := d.spans(ctx, to, diff); err != nil {
+		return err
 	}
 	for _, s := range []*deltaSide{&d.cut, &d.add} {
 		if err := d.flush(ctx, to, s); err != nil {
@@ -123,6 +120,29 @@ func (d *delta) prepare(ctx context.Context) error {
 	return nil
 }
 
+// spans compares all stretches, several at once: rows are told apart faster
+// than one goroutine decodes them.
+func (d *delta) spans(ctx context.Context, to *sql.Conn, diff *difference) error {
+	conns, release, err := d.l.x.s.readers(ctx, min(parallel(d.l.x.run), max(1, len(diff.spans))))
+	if err != nil {
+		return err
+	}
+	defer release()
+	var next atomic.Int64
+	g, ctx := errgroup.WithContext(ctx)
+	for _, conn := range conns {
+		g.Go(func() error {
+			for i := int(next.Add(1)) - 1; i < len(diff.spans); i = int(next.Add(1)) - 1 {
+				if err := d.span(ctx, conn, to, diff.told, diff.spans[i]); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
 // span compares one stretch row by row.
 func (d *delta) span(ctx context.Context, conn, to *sql.Conn, told plugins.ArtifactReader, sp span) error {
 	var theirs plugins.RecordReader = noRecords{}
@@ -137,7 +157,9 @@ func (d *delta) span(ctx context.Context, conn, to *sql.Conn, told plugins.Artif
 	key, value, err := theirs.Next()
 	var live plugins.Digest
 	step := func(k, v []byte) error {
-		live.Add(k, v)
+		if told == nil { // the store has proven what it gives
+			live.Add(k, v)
+		}
 		for err == nil && bytes.Compare(key, k) < 0 {
 			if e := d.put(ctx, to, &d.add, key, value); e != nil {
 				return e
@@ -174,7 +196,7 @@ func (d *delta) span(ctx context.Context, conn, to *sql.Conn, told plugins.Artif
 	if !errors.Is(err, io.EOF) {
 		return err
 	}
-	if live != sp.live {
+	if told == nil && live != sp.live {
 		return errStale
 	}
 	return nil
@@ -219,6 +241,8 @@ func (noRecords) Next() (key, value []byte, err error) { return nil, nil, io.EOF
 func (noRecords) Close() error                         { return nil }
 
 func (d *delta) put(ctx context.Context, to *sql.Conn, s *deltaSide, key, value []byte) (err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	s.sum.Add(key, value)
 	s.bytes += int64(len(key) + len(value))
 	if d.cut.bytes+d.add.bytes > d.max {

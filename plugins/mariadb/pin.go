@@ -43,6 +43,7 @@ type pin struct {
 	accounts []record
 	wayOf    string // how the point was made, in words
 	warnings []string
+	stamp    stamp // of the point, where the server has one
 
 	mu       sync.Mutex
 	stop     chan struct{}
@@ -57,6 +58,13 @@ type record struct{ key, value []byte }
 // milliseconds; definitions are read before and after, and the pin is taken
 // anew when they differ.
 func (s *session) Pin(ctx context.Context, run plugins.Run) (plugins.Pin, error) {
+	if run.Operation == plugins.OpSafety {
+		// The restore that follows owns the server from here on, so that its claim is not a write between
+		// the safety backup and the proof.
+		if err := s.passOn(ctx, run); err != nil {
+			return nil, fmt.Errorf("pin %s: %w", s.member.Name, classify(ctx, err))
+		}
+	}
 	p, err := s.pin(ctx, parallel(run), run.Operation == plugins.OpSafety)
 	if err != nil {
 		return nil, fmt.Errorf("pin %s: %w", s.member.Name, err)
@@ -128,7 +136,7 @@ func (s *session) tryPin(ctx context.Context, n int, tolerant bool) (_ *pin, err
 	if err := p.lockTables(ctx, large); err != nil {
 		return nil, err
 	}
-	if err := p.window(ctx, before, small); err != nil {
+	if err := p.window(ctx, small); err != nil {
 		return nil, err
 	}
 	after, err := readCatalog(ctx, queriers(p.conns))
@@ -200,7 +208,7 @@ func (p *pin) lockTables(ctx context.Context, large []*tableInfo) (err error) {
 }
 
 // window holds commits back for the moment in which all snapshots start.
-func (p *pin) window(ctx context.Context, c *catalog, small []*tableInfo) error {
+func (p *pin) window(ctx context.Context, small []*tableInfo) error {
 	w, err := p.db.Conn(ctx)
 	if err != nil {
 		return err
@@ -223,7 +231,7 @@ func (p *pin) window(ctx context.Context, c *catalog, small []*tableInfo) error 
 		return err
 	}
 	start := time.Now()
-	err = p.insideWindow(ctx, w, c, small)
+	err = p.insideWindow(ctx, w, small)
 	held := time.Since(start)
 	// Ended even when ctx is cancelled; should that fail too, closing the connection ends it.
 	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
@@ -259,7 +267,7 @@ func (p *pin) closeGate(ctx context.Context, w *sql.Conn) (end string, err error
 	return "UNLOCK TABLES", nil
 }
 
-func (p *pin) insideWindow(ctx context.Context, w *sql.Conn, c *catalog, small []*tableInfo) error {
+func (p *pin) insideWindow(ctx context.Context, w *sql.Conn, small []*tableInfo) error {
 	g, gctx := errgroup.WithContext(ctx)
 	for _, conn := range p.conns {
 		g.Go(func() error {
@@ -273,6 +281,9 @@ func (p *pin) insideWindow(ctx context.Context, w *sql.Conn, c *catalog, small [
 	p.info.At = time.Now().UTC()
 	var err error
 	if p.info.Position, err = p.s.position(ctx, p.conns[0]); err != nil {
+		return err
+	}
+	if p.stamp, err = p.s.stamp(ctx, p.conns[0]); err != nil {
 		return err
 	}
 	for _, t := range small {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"sync"
 
 	"github.com/go-sql-driver/mysql"
 
@@ -15,6 +16,9 @@ import (
 // Plugin is the MariaDB plugin. The zero value is ready.
 type Plugin struct {
 	root string // where Discover looks for the standard places; empty: /
+
+	mu    sync.Mutex
+	known map[string]*knowledge // by server
 }
 
 // New returns the plugin.
@@ -55,6 +59,7 @@ type session struct {
 	lowerCase string // lower_case_table_names
 	wsrep     bool
 	local     *sql.DB // for the product's own schema, not replicated; see ownSchema
+	known     *knowledge
 	kept      *sql.DB // readers opened before the accounts were switched; nil until then
 }
 
@@ -74,7 +79,7 @@ func (p *Plugin) Open(ctx context.Context, t plugins.Target) (plugins.Session, e
 	if err != nil {
 		return nil, err
 	}
-	s := &session{member: m, cfg: cfg, db: db}
+	s := &session{member: m, cfg: cfg, db: db, known: p.knowledge(t.String() + " " + m.Name + " " + cfg.Addr)}
 	if err := s.identify(ctx); err != nil {
 		db.Close()
 		return nil, fmt.Errorf("%s at %s: %w", m.Name, cfg.Addr, err)

@@ -2,10 +2,7 @@ package mariadb
 
 import (
 	"bytes"
-	"context"
-	"database/sql"
 	"encoding/hex"
-	"errors"
 	"strings"
 
 	"github.com/csobackup/cso_backupnrestore/plugins"
@@ -30,85 +27,33 @@ type span struct {
 	has      [2]int         // pieces of told, the second excluded
 }
 
-// scan sorts rows, which come in the order of their keys, into the pieces of
-// an artifact.
-type scan struct {
-	plan   rowPlan
-	pieces []plugins.PieceInfo
-	at     int // piece of the current rows
-	cur    plugins.Digest
-	begins string // condition for the first of them, empty before it
-	all    plugins.Digest
-	out    difference
-	open   bool // the last span can still grow
-}
-
-func (s *scan) row(m *recordMaker, key, value []byte) {
-	h := plugins.RecordHash(key, value)
-	next := s.at
-	for next+1 < len(s.pieces) && bytes.Compare(key, s.pieces[next+1].First) >= 0 {
-		next++
-	}
-	if next != s.at {
-		s.end(next)
-	}
-	if s.cur.Records == 0 {
-		s.begins = m.keyLiterals(&s.plan)
-	}
-	s.cur.AddHash(h)
-}
-
-// end closes the current piece and those that no live row stands in before piece next.
-func (s *scan) end(next int) {
-	for ; s.at < next; s.at++ {
-		s.all.Merge(s.cur)
-		if s.cur == s.pieces[s.at].Digest {
-			if s.open && s.cur.Records > 0 {
-				s.out.spans[len(s.out.spans)-1].hi = s.begins
-				s.open = false
-			}
-		} else {
-			s.differs()
+// differ finds where a table, read as its ordered artifact was read, differs
+// from it; no spans: nowhere. A stretch ends where the live rows of a piece begin.
+func differ(pieces []plugins.PieceInfo, r rangeSum) *difference {
+	d := &difference{live: r.digest}
+	open := false // the last span can still grow
+	for i, p := range pieces {
+		var x pieceSum
+		if n := i - r.from; n >= 0 && n < len(r.at) {
+			x = r.at[n]
 		}
-		s.cur, s.begins = plugins.Digest{}, ""
+		if open && x.live.Records > 0 {
+			d.spans[len(d.spans)-1].hi = x.begins
+			open = false
+		}
+		if x.live == p.Digest {
+			continue
+		}
+		if !open {
+			d.spans, open = append(d.spans, span{from: i, lo: x.begins, live: x.live}), true
+		}
+		d.spans[len(d.spans)-1].to = i + 1
+		d.bytes += p.Bytes
 	}
+	return d
 }
 
-func (s *scan) differs() {
-	if !s.open {
-		s.out.spans = append(s.out.spans, span{from: s.at})
-		s.open = true
-	}
-	sp := &s.out.spans[len(s.out.spans)-1]
-	if sp.live.Records == 0 && s.cur.Records > 0 {
-		sp.lo = s.begins
-	}
-	sp.live.Merge(s.cur)
-	sp.to = s.at + 1
-	s.out.bytes += s.pieces[s.at].Bytes
-}
-
-// scanTable reads a table as its ordered artifact was read and finds where
-// they differ; no spans: nowhere. With ordered false the rows were out of
-// order, so they are others.
-func scanTable(ctx context.Context, c *sql.Conn, t *tableInfo, pieces []plugins.PieceInfo) (d difference, ordered bool, err error) {
-	s := scan{plan: t.plan(false), pieces: pieces}
-	if len(pieces) == 0 { // an empty artifact; all live rows are in its place
-		s.pieces = []plugins.PieceInfo{{}}
-	}
-	err = readRecordsOf(ctx, c, s.plan, func(m *recordMaker, k, v []byte) error {
-		s.row(m, k, v)
-		return nil
-	})
-	if errors.Is(err, errOrder) {
-		return difference{}, false, nil
-	}
-	s.end(len(s.pieces))
-	s.out.live = s.all
-	return s.out, true, err
-}
-
-// tellTable is scanTable by two indexes: that of the backup and that of a
+// tellTable is differ by two indexes: that of the backup and that of a
 // backup of what is live.
 func tellTable(pieces, have []plugins.PieceInfo) (d difference) {
 	open := false
@@ -118,7 +63,7 @@ func tellTable(pieces, have []plugins.PieceInfo) (d difference) {
 			continue
 		}
 		if !open {
-			d.spans, open = append(d.spans, span{from: i, to: i, has: [2]int{j, j}}), true
+			d.spans = append(d.spans, span{from: i, to: i, has: [2]int{j, j}})
 		}
 		sp := &d.spans[len(d.spans)-1]
 		// A piece that stands in both has no other piece beside it on either side, so the one that ends first goes.
@@ -141,11 +86,30 @@ func tellTable(pieces, have []plugins.PieceInfo) (d difference) {
 			j++
 			sp.has[1] = j
 		}
+		open = !apart(pieces, i, have, j)
 	}
 	for _, p := range have {
 		d.live.Merge(p.Digest)
 	}
 	return d
+}
+
+// apart says whether all pieces before i and j end before all others begin: the stretch can end here.
+func apart(pieces []plugins.PieceInfo, i int, have []plugins.PieceInfo, j int) bool {
+	for _, x := range []struct {
+		list []plugins.PieceInfo
+		at   int
+	}{{pieces, i}, {have, j}} {
+		for _, y := range []struct {
+			list []plugins.PieceInfo
+			at   int
+		}{{pieces, i}, {have, j}} {
+			if x.at > 0 && y.at < len(y.list) && bytes.Compare(x.list[x.at-1].Last, y.list[y.at].First) >= 0 {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func samePiece(a, b plugins.PieceInfo) bool {

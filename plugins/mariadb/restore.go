@@ -40,7 +40,7 @@ func (s *session) Restore(ctx context.Context, run plugins.Run, r plugins.Artifa
 	if inPlace(run) {
 		rep.Consistency = "in place: changed tables replaced one by one"
 	}
-	a, err := s.assess(ctx, run, r)
+	a, err := s.assess(ctx, run, r, false)
 	if err != nil {
 		return rep, classify(ctx, err)
 	}

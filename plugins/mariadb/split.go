@@ -47,6 +47,10 @@ type split struct {
 	mu    sync.Mutex
 	next  int            // first range that nobody reads
 	ahead map[int]*ahead // ranges read ahead
+
+	sums []rangeSum // where only the digest is wanted; see sum.go
+	busy sync.WaitGroup
+	err  error // of a range
 }
 
 // ahead is a range on its way.
@@ -84,7 +88,7 @@ func splitBy(ctx context.Context, conn *sql.Conn, t *tableInfo, n int) (*split, 
 	if ranges < 2 {
 		return nil, nil
 	}
-	s.low, s.step, s.ranges = low, span/ranges, int(ranges)
+	s.low, s.step, s.ranges, s.sums = low, span/ranges, int(ranges), make([]rangeSum, ranges)
 	s.begin(ctx, n)
 	return s, nil
 }
@@ -230,7 +234,11 @@ func (s *split) help(ctx context.Context, conn *sql.Conn) (bool, error) {
 func (c *copier) help(ctx context.Context, conn *sql.Conn) error {
 	for _, s := range c.splits {
 		for {
-			if more, err := s.help(ctx, conn); err != nil {
+			help := s.help
+			if c.sums != nil {
+				help = func(ctx context.Context, conn *sql.Conn) (bool, error) { return s.sum(ctx, conn, c), nil }
+			}
+			if more, err := help(ctx, conn); err != nil {
 				return err
 			} else if !more {
 				break
@@ -245,6 +253,9 @@ func (c *copier) cut(ctx context.Context, list []*tableInfo, conns []*sql.Conn) 
 	for _, t := range list {
 		name := tableArtifact(t.schema, t.name)
 		if c.unordered[name] || c.pin.spooled[name] != nil {
+			continue
+		}
+		if _, ok := c.recall(t, name); ok {
 			continue
 		}
 		s, err := splitBy(ctx, conns[0], t, len(conns))

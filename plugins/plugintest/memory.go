@@ -194,21 +194,33 @@ func (m *Memory) Reuse(ctx context.Context, a plugins.Artifact) (bool, error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	if m.previous == nil || a.Identity == "" {
-		return false, nil
+	return a.Identity != "" && m.refer(a, func(i plugins.ArtifactInfo) bool { return i.Identity == a.Identity }), nil
+}
+
+// Share implements plugins.Sharer with the store given to After.
+func (m *Memory) Share(ctx context.Context, a plugins.Artifact, d plugins.Digest) (bool, error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	return m.refer(a, func(i plugins.ArtifactInfo) bool { return i.Form == a.Form && i.Digest == d }), nil
+}
+
+func (m *Memory) refer(a plugins.Artifact, same func(plugins.ArtifactInfo) bool) bool {
+	if m.previous == nil {
+		return false
 	}
 	m.previous.mu.Lock()
 	s := m.previous.artifacts[a.Name]
 	m.previous.mu.Unlock()
-	if s == nil || s.info.Identity != a.Identity {
-		return false, nil
+	if s == nil || !same(s.info) {
+		return false
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	info := s.info
 	info.Artifact = a
 	m.artifacts[a.Name] = &stored{info: info, pieces: s.pieces, reused: true}
-	return true, nil
+	return true
 }
 
 // Artifacts implements plugins.ArtifactReader.

@@ -1,0 +1,196 @@
+package mariadb
+
+import (
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/csobackup/cso_backupnrestore/plugins"
+	"github.com/csobackup/cso_backupnrestore/plugins/plugintest"
+)
+
+// A restore of unchanged data reads the tables once: plan, safety backup,
+// restore and proof know them from each other, as long as nobody writes.
+func TestNothingIsReadTwice(t *testing.T) {
+	suiteClear(t, target())
+	runSQL(t, target(), "CREATE DATABASE known; CREATE TABLE known.a (id INT PRIMARY KEY, v INT); INSERT INTO known.a SELECT seq, seq FROM seq_1_to_20000;"+
+		"CREATE TABLE known.b (v INT); INSERT INTO known.b SELECT seq FROM seq_1_to_20000; CREATE TABLE known.m (id INT PRIMARY KEY, v INT) ENGINE=MyISAM; INSERT INTO known.m VALUES (1,1)")
+	s := open(t)
+	m := backup(t, s)
+	run := newRun(t, plugins.OpRestore)
+	reads := func(what string, most int, do func()) {
+		t.Helper()
+		seen := rowsRead(t)
+		do()
+		if n := rowsRead(t) - seen; n > most {
+			t.Errorf("%s: the server read %d rows, want at most %d", what, n, most)
+		}
+	}
+	plan := func(changed ...string) func() {
+		return func() {
+			t.Helper()
+			p, err := s.Plan(t.Context(), run, m)
+			if err != nil || !slices.Equal(p.Change, changed) {
+				t.Errorf("plan: %v, changes %v, want %v", err, p.Change, changed)
+			}
+		}
+	}
+	safety := func() *plugintest.Memory {
+		t.Helper()
+		now := run
+		now.Operation = plugins.OpSafety
+		held, err := s.Pin(t.Context(), now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer held.Release(t.Context())
+		live := plugintest.NewMemory().After(m)
+		if _, err := held.Backup(t.Context(), now, live); err != nil {
+			t.Fatal(err)
+		}
+		return live
+	}
+	safety() // the schema of the product is there from now on
+	run = newRun(t, plugins.OpRestore)
+	reads("first plan", 50_000, plan())
+	reads("second plan", 5000, plan())
+	reads("safety backup, restore, proof", 9000, func() {
+		live := safety()
+		if got := live.Reused(); !slices.Contains(got, "table/known/a") || !slices.Contains(got, "table/known/b") || slices.Contains(got, "table/known/m") {
+			t.Errorf("taken over from the backup: %v", got)
+		}
+		run.Live = live
+		if rep, err := s.Restore(t.Context(), run, m); err != nil || rep.Artifacts != 0 {
+			t.Errorf("%v %+v", err, rep)
+		}
+		run.Live = nil
+		if diff, err := s.Compare(t.Context(), run, m); err != nil || len(diff) > 0 {
+			t.Errorf("%v %+v", err, diff)
+		}
+	})
+
+	// Whoever writes, and however, is noticed; a transaction when it commits.
+	db := admin(t, target())
+	defer db.Close()
+	db.SetMaxOpenConns(1)
+	exec := func(stmt string) {
+		t.Helper()
+		if _, err := db.ExecContext(t.Context(), stmt); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec("SET sql_log_bin=0")
+	exec("START TRANSACTION")
+	exec("UPDATE known.a SET v=-1 WHERE id=7")
+	plan()()
+	plan()()
+	exec("COMMIT")
+	plan("table/known/a")()
+	plan("table/known/a")()
+	exec("UPDATE known.m SET v=-1")
+	plan("table/known/a", "table/known/m")()
+	exec("UPDATE known.a SET v=7 WHERE id=7")
+	plan("table/known/m")()
+	exec("TRUNCATE known.b")
+	exec("UPDATE known.m SET v=1")
+	plan("table/known/b")()
+	live := safety()
+	if got := live.Reused(); !slices.Contains(got, "table/known/a") || slices.Contains(got, "table/known/b") {
+		t.Errorf("taken over from the backup: %v", got)
+	}
+	exec("UPDATE known.a SET v=9 WHERE id=7")
+	if got := safety().Reused(); len(got) > 0 {
+		t.Errorf("taken over from the backup although somebody wrote: %v", got)
+	}
+	diff, err := s.Compare(t.Context(), run, m)
+	if err != nil || len(diff) != 2 {
+		t.Errorf("%v %+v", err, diff)
+	}
+}
+
+// Sums of ranges tell the same stretches, whatever the ranges are.
+func TestDiffer(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 2))
+	for round := range 300 {
+		want, have := map[string]string{}, map[string]string{}
+		for i := range r.IntN(200) {
+			k := string([]byte{byte(r.IntN(256)), byte(i)})
+			want[k], have[k] = "v", "v"
+		}
+		for k := range want {
+			switch r.IntN(25) {
+			case 0:
+				delete(have, k)
+			case 1:
+				have[k] = "other"
+			case 2:
+				delete(want, k)
+			}
+		}
+		pieces := cutRows(want)
+		if len(pieces) == 0 {
+			pieces = []plugins.PieceInfo{{}}
+		}
+		var keys []string
+		for k := range have {
+			keys = append(keys, k)
+		}
+		slices.Sort(keys)
+		s := &split{}
+		for len(keys) > 0 {
+			n := 1 + r.IntN(len(keys))
+			var x rangeSum
+			for _, k := range keys[:n] {
+				x.place(&recordMaker{}, &rowPlan{}, pieces, []byte(k))
+				x.at[len(x.at)-1].live.Add([]byte(k), []byte(have[k]))
+				x.digest.Add([]byte(k), []byte(have[k]))
+			}
+			x.first, x.last = []byte(keys[0]), []byte(keys[n-1])
+			s.sums, keys = append(s.sums, x), keys[n:]
+			if r.IntN(4) == 0 {
+				s.sums = append(s.sums, rangeSum{})
+			}
+		}
+		sum, err := s.total()
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := differ(pieces, sum)
+		differs := func(from, to int) bool { // pieces from and to, the latter excluded
+			var a, b plugins.Digest
+			in := func(k string) bool {
+				return (from == 0 || strings.Compare(k, string(pieces[from].First)) >= 0) && (to == len(pieces) || strings.Compare(k, string(pieces[to].First)) < 0)
+			}
+			for k, v := range want {
+				if in(k) {
+					a.Add([]byte(k), []byte(v))
+				}
+			}
+			for k, v := range have {
+				if in(k) {
+					b.Add([]byte(k), []byte(v))
+				}
+			}
+			return a != b
+		}
+		at := 0
+		for _, sp := range d.spans {
+			for ; at < sp.from; at++ {
+				if differs(at, at+1) {
+					t.Fatalf("round %d: piece %d differs and is in no stretch", round, at)
+				}
+			}
+			for ; at < sp.to; at++ {
+				if !differs(at, at+1) {
+					t.Fatalf("round %d: piece %d does not differ", round, at)
+				}
+			}
+		}
+		for ; at < len(pieces); at++ {
+			if differs(at, at+1) {
+				t.Fatalf("round %d: piece %d differs and is in no stretch", round, at)
+			}
+		}
+	}
+}
