@@ -95,6 +95,11 @@ func agreed(ctx context.Context, members []engine.Member, indices []string) (con
 			return nil, "", fmt.Errorf("%s: %w", m.Name, err)
 		}
 		if i > 0 && !slices.Equal(own, content) {
+			for _, l := range own {
+				if !slices.Contains(content, l) {
+					return nil, fmt.Sprintf("%s shows %.300s, and so", m.Name, l), nil
+				}
+			}
 			return nil, m.Name, nil
 		}
 		content = own
