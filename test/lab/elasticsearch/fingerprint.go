@@ -115,6 +115,18 @@ func line(kind, object string, value any) string {
 	return kind + "\t" + strconv.QuoteToASCII(object) + "\t" + strconv.QuoteToASCII(string(text))
 }
 
+// canonical is a JSON text with sorted keys: each Java process has an order of its own.
+func canonical(text json.RawMessage) (string, error) {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	var v any
+	if err := d.Decode(&v); err != nil {
+		return "", err
+	}
+	out, err := json.Marshal(v)
+	return string(out), err
+}
+
 // exactly is get that keeps numbers as they are.
 func exactly(ctx context.Context, c *client, path string) (map[string]any, error) {
 	var answer json.RawMessage
@@ -236,7 +248,9 @@ func contents(ctx context.Context, m engine.Member, indices []string) ([]string,
 		}
 		hits := make([]string, len(found.Hits.Hits))
 		for i, h := range found.Hits.Hits {
-			hits[i] = string(h)
+			if hits[i], err = canonical(h); err != nil {
+				return nil, fmt.Errorf("decode what %s finds: %w", name, err)
+			}
 		}
 		slices.Sort(hits)
 		lines = append(lines, line("found", name, hits))
