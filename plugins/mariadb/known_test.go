@@ -14,7 +14,7 @@ import (
 // restore and proof know them from each other, as long as nobody writes.
 func TestNothingIsReadTwice(t *testing.T) {
 	suiteClear(t, target())
-	runSQL(t, target(), "CREATE DATABASE known; CREATE TABLE known.a (id INT PRIMARY KEY, v INT); INSERT INTO known.a SELECT seq, seq FROM seq_1_to_20000;"+
+	runSQL(t, target(), "CREATE DATABASE known; USE known; CREATE TABLE known.a (id INT PRIMARY KEY, v INT); INSERT INTO known.a SELECT seq, seq FROM seq_1_to_20000;"+
 		"CREATE TABLE known.b (v INT); INSERT INTO known.b SELECT seq FROM seq_1_to_20000; CREATE TABLE known.m (id INT PRIMARY KEY, v INT) ENGINE=MyISAM; INSERT INTO known.m VALUES (1,1)")
 	s := open(t)
 	m := backup(t, s)
