@@ -305,8 +305,18 @@ func TestWritesRefused(t *testing.T) {
 	if err := try(r.on); !errors.As(err, &req) || !strings.Contains(err.Error(), "not allowed") {
 		t.Errorf("a write through the last node of a fenced ring: %v", err)
 	}
+	if h := r.health(); h.Grade != plugins.Green {
+		t.Errorf("health of a ring that a restore has just fenced: %+v", h)
+	}
+	must(t, r.with(func(s plugins.Session) error {
+		return s.(*cluster).each(t.Context(), func(ctx context.Context, _ int, u *session) error {
+			file, err := u.fenceFile(ctx)
+			ago := time.Now().Add(-2 * longFence)
+			return errors.Join(err, os.Chtimes(file, ago, ago))
+		})
+	}))
 	if h := r.health(); h.Grade != plugins.Amber {
-		t.Errorf("health of a fenced ring: %+v", h)
+		t.Errorf("health of a ring that was fenced long ago: %+v", h)
 	}
 	// The run is dead. The next one lets writes in again.
 	must(t, r.with(func(s plugins.Session) error { return s.PreHook(t.Context(), newRun(t, plugins.OpBackup)) }))

@@ -34,7 +34,7 @@ func TestSafetyTells(t *testing.T) {
 	b.fill(t, r.on, 111)
 	want := r.print()
 	m := r.backup()
-	r.do(`DELETE FROM zoo."Rows" WHERE id = 1`, `ALTER ROLE "App Role" WITH PASSWORD = 'other'`, `CREATE ROLE late`)
+	r.do(`DELETE FROM zoo."Rows" WHERE id = 1`, `ALTER ROLE "App Role" WITH LOGIN = false`, `CREATE ROLE late`)
 	p := clustered{New()}
 	calls := &counting{}
 	with := func(do func(s plugins.Session) error) {

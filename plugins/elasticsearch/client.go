@@ -142,8 +142,30 @@ func unknownCall(err error) bool {
 	return isFault(err, http.StatusMethodNotAllowed, "") || isFault(err, http.StatusBadRequest, "") || isFault(err, http.StatusNotFound, "")
 }
 
-// send makes one request, to the next member when one cannot be reached. The caller closes the body.
+// patience is the longest pause after which a request that the server had no memory for is sent once more.
+const patience = 3 * time.Second
+
+// send makes one request, again when the server refused it unread. The caller closes the body.
 func (c *client) send(ctx context.Context, method, path, kind string, body []byte) (io.ReadCloser, error) {
+	for wait := 100 * time.Millisecond; ; wait *= 2 {
+		r, err := c.once(ctx, method, path, kind, body)
+		var f *fault
+		if !errors.As(err, &f) || !f.unread() || wait > patience {
+			return r, err
+		}
+		if err := plugins.Sleep(ctx, wait); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// unread says that the server refused a request before it looked at it: it may be sent again, whatever it wants.
+func (f *fault) unread() bool {
+	return f.Type == "circuit_breaking_exception" && strings.Contains(f.Reason, "<http_request>")
+}
+
+// once makes one request, to the next member when one cannot be reached. The caller closes the body.
+func (c *client) once(ctx context.Context, method, path, kind string, body []byte) (io.ReadCloser, error) {
 	start := c.at.Load()
 	var all []error
 	for i := range c.bases {

@@ -71,7 +71,7 @@ func (s *session) assess(ctx context.Context, run plugins.Run, r plugins.Artifac
 	defer release()
 	if still {
 		a.at = s.still(ctx, conns)
-		defer s.moving(ctx, conns)
+		defer moving(conns)
 	}
 	if a.live, err = readCatalog(ctx, queriers(conns)); err != nil {
 		return nil, err

@@ -172,6 +172,9 @@ func TestQuietEndsWhatAnEarlierAttemptHolds(t *testing.T) {
 	if n := ask(t, target(), "SELECT COUNT(*) FROM (SELECT IS_USED_LOCK('cso_backup/p/0') AS id) AS x WHERE id IS NOT NULL"); n != "0" {
 		t.Error("the earlier attempt's connection is still there")
 	}
+	if n := ask(t, target(), "SELECT COUNT(*) FROM information_schema.INNODB_TRX"); n != "0" {
+		t.Errorf("%s snapshots of the earlier attempt are still there", n)
+	}
 	if _, err := p.Backup(t.Context(), old, plugins.NewDigester()); !errors.Is(err, plugins.ErrPinLost) {
 		t.Errorf("backup of a pin that was ended: %v, want ErrPinLost", err)
 	}

@@ -37,7 +37,7 @@ func (s *session) stamp(ctx context.Context, db querier) (stamp, error) {
 	if s.wsrep {
 		return stamp{}, nil
 	}
-	rows, err := table(ctx, db, "SELECT CONCAT_WS('\t',@@hostname,@@port,@@server_id,@@datadir),UNIX_TIMESTAMP()-(SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME='UPTIME')"+
+	rows, err := table(ctx, db, "SELECT CONCAT_WS('\t',@@hostname,@@port,@@server_id,@@datadir),UNIX_TIMESTAMP()-CAST((SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME='UPTIME') AS SIGNED)"+
 		",(SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME='INNODB_MAX_TRX_ID')")
 	if err != nil {
 		return stamp{}, err
@@ -146,17 +146,23 @@ func (s *session) still(ctx context.Context, conns []*sql.Conn) stamp {
 	}
 	defer db.Close()
 	p := &pin{s: s, db: db, conns: conns}
-	if err := p.window(ctx, nil); err != nil {
-		s.moving(ctx, conns)
+	for _, c := range conns {
+		err = errors.Join(err, mark(ctx, c))
+	}
+	if err == nil {
+		err = p.window(ctx, nil)
+	}
+	if err != nil {
+		moving(conns)
 		return stamp{}
 	}
 	return p.stamp
 }
 
 // moving ends the snapshots of still.
-func (s *session) moving(ctx context.Context, conns []*sql.Conn) {
+func moving(conns []*sql.Conn) {
 	for _, c := range conns {
-		if _, err := c.ExecContext(context.WithoutCancel(ctx), "ROLLBACK"); err != nil {
+		if !calm(c) {
 			_ = c.Raw(func(any) error { return errBadConn }) // closing it ends the snapshot too
 		}
 	}

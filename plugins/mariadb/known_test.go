@@ -14,8 +14,9 @@ import (
 // restore and proof know them from each other, as long as nobody writes.
 func TestNothingIsReadTwice(t *testing.T) {
 	suiteClear(t, target())
-	runSQL(t, target(), "CREATE DATABASE known; USE known; CREATE TABLE known.a (id INT PRIMARY KEY, v INT); INSERT INTO known.a SELECT seq, seq FROM seq_1_to_20000;"+
-		"CREATE TABLE known.b (v INT); INSERT INTO known.b SELECT seq FROM seq_1_to_20000; CREATE TABLE known.m (id INT PRIMARY KEY, v INT) ENGINE=MyISAM; INSERT INTO known.m VALUES (1,1)")
+	// The server's own recalculation of statistics is a write, too.
+	runSQL(t, target(), "CREATE DATABASE known; USE known; CREATE TABLE known.a (id INT PRIMARY KEY, v INT) STATS_AUTO_RECALC=0; INSERT INTO known.a SELECT seq, seq FROM seq_1_to_20000;"+
+		"CREATE TABLE known.b (v INT) STATS_AUTO_RECALC=0; INSERT INTO known.b SELECT seq FROM seq_1_to_20000; CREATE TABLE known.m (id INT PRIMARY KEY, v INT) ENGINE=MyISAM; INSERT INTO known.m VALUES (1,1)")
 	s := open(t)
 	m := backup(t, s)
 	run := newRun(t, plugins.OpRestore)
@@ -31,6 +32,7 @@ func TestNothingIsReadTwice(t *testing.T) {
 		return func() {
 			t.Helper()
 			p, err := s.Plan(t.Context(), run, m)
+			slices.Sort(p.Change)
 			if err != nil || !slices.Equal(p.Change, changed) {
 				t.Errorf("plan: %v, changes %v, want %v", err, p.Change, changed)
 			}

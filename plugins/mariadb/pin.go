@@ -113,8 +113,10 @@ func (s *session) tryPin(ctx context.Context, n int, tolerant bool) (_ *pin, err
 		}
 		p.conns = append(p.conns, c)
 	}
-	if err := p.mark(ctx, p.conns[0]); err != nil {
-		return nil, err
+	for _, c := range p.conns { // each keeps definitions of what it has read from being changed
+		if err := mark(ctx, c); err != nil {
+			return nil, err
+		}
 	}
 	before, err := readCatalog(ctx, queriers(p.conns))
 	if err != nil {
@@ -157,7 +159,7 @@ func (s *session) tryPin(ctx context.Context, n int, tolerant bool) (_ *pin, err
 }
 
 // mark takes a slot, so that a later operation can end what a frozen process left open.
-func (p *pin) mark(ctx context.Context, c *sql.Conn) error {
+func mark(ctx context.Context, c *sql.Conn) error {
 	return c.Raw(func(dc any) error { return takeSlot(ctx, dc.(*link), "p") })
 }
 
@@ -191,7 +193,7 @@ func (p *pin) lockTables(ctx context.Context, large []*tableInfo) (err error) {
 	if p.lock, err = p.db.Conn(ctx); err != nil {
 		return err
 	}
-	if err := p.mark(ctx, p.lock); err != nil {
+	if err := mark(ctx, p.lock); err != nil {
 		return err
 	}
 	var names []string
@@ -214,7 +216,7 @@ func (p *pin) window(ctx context.Context, small []*tableInfo) error {
 		return err
 	}
 	defer w.Close()
-	if err := p.mark(ctx, w); err != nil {
+	if err := mark(ctx, w); err != nil {
 		return err
 	}
 	// The server ends the lock by itself if this process stops right here.

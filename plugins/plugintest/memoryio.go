@@ -20,16 +20,17 @@ func cutHere(key []byte) bool {
 }
 
 type writer struct {
-	m    *Memory
-	ctx  context.Context
-	s    *stored
-	cur  piece
-	n    int // records in cur
-	last []byte
-	any  bool
-	file plugins.FileDigest
-	err  error
-	done bool
+	m     *Memory
+	ctx   context.Context
+	s     *stored
+	cur   piece
+	spare []byte // where the next piece grows, when pieces go to disk
+	n     int    // records in cur
+	last  []byte
+	any   bool
+	file  plugins.FileDigest
+	err   error
+	done  bool
 }
 
 func (w *writer) fail(err error) error {
@@ -92,7 +93,7 @@ func (w *writer) cut() {
 	w.s.info.Records += w.cur.info.Records
 	w.s.info.Bytes += w.cur.info.Bytes
 	w.s.info.Digest.Merge(w.cur.info.Digest)
-	w.cur, w.n = piece{}, 0
+	w.cur, w.n = piece{data: w.spare}, 0
 }
 
 // store keeps the finished piece, in memory or on disk.
@@ -106,7 +107,7 @@ func (w *writer) store() {
 		if _, err := w.m.spill.WriteAt(w.cur.data, w.cur.at); err != nil {
 			w.err = err
 		}
-		w.cur.data = nil
+		w.cur.data, w.spare = nil, w.cur.data[:0]
 	}
 	w.s.pieces = append(w.s.pieces, w.cur)
 }
@@ -139,7 +140,7 @@ func (w *writer) cutFile() {
 	}
 	w.cur.want.Add(nil, w.cur.data)
 	w.store()
-	w.cur = piece{}
+	w.cur = piece{data: w.spare}
 }
 
 func (w *writer) Commit() error {

@@ -38,6 +38,7 @@ http.port: %d
 transport.port: %d
 path.repo: ["%s"]
 cluster.routing.allocation.disk.threshold_enabled: false
+indices.breaker.total.use_real_memory: false
 `, m.Instance, m.Name, m.Options["host"], m.Ports["http"], m.Ports["transport"], m.Options["repo_dir"])
 	product := "elasticsearch"
 	masters := "cluster.initial_master_nodes"
