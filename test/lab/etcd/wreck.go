@@ -40,6 +40,9 @@ func wreckLeases(ctx context.Context, c *clientv3.Client, r *rand.Rand) error {
 		return fmt.Errorf("list leases: %w", err)
 	}
 	for i, l := range leases.Leases {
+		if int64(l.ID)>>32 == bookkeepingLeases {
+			continue
+		}
 		t, err := c.TimeToLive(ctx, l.ID, clientv3.WithAttachedKeys())
 		if err != nil {
 			return fmt.Errorf("read lease %x: %w", l.ID, err)
