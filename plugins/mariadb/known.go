@@ -108,6 +108,10 @@ const claimCost = 2
 // passOn is pass that keeps what is known: where the counter moved by the
 // claim's own transaction and by nothing else, tables are as they were.
 func (s *session) passOn(ctx context.Context, run plugins.Run) error {
+	// An earlier attempt of this run has claimed it: nothing is written, so that no number is ours.
+	if epoch, err := s.claimed(ctx); err == nil && epoch == run.Epoch {
+		return nil
+	}
 	before, err := s.stamp(ctx, s.db)
 	if err != nil {
 		return err
