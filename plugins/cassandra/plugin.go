@@ -41,6 +41,7 @@ func (*Plugin) Info() plugins.Info {
 			{What: "write times of roles and grants", Why: "accounts are written anew as rows, so that nobody is locked out on the way; their content is exact"},
 			{What: "keyspaces system, system_traces and system_distributed", Why: "they describe the running cluster, not its data"},
 			{What: "names, levels and repair marks of SSTable files, and index files", Why: "an import names files anew and the server rebuilds indexes; the rows, their write times and expiries are exact"},
+			{What: "rows of materialized views whose update had not left a node's batch log at the pin", Why: "the server writes views after it has acknowledged a write to their table; writers that rest in maintenance leave none behind after a few seconds, otherwise make the view anew"},
 			{What: "the product's own keyspace " + ownKeyspace, Why: "it holds who may restore; a restore needs and keeps it"},
 		},
 	}
