@@ -163,7 +163,8 @@ func (s *suite) bounded(t *testing.T, what string, do func() error) {
 	runtime.GC()
 	var before runtime.MemStats
 	runtime.ReadMemStats(&before)
-	defer debug.SetMemoryLimit(debug.SetMemoryLimit(int64(before.Sys - before.HeapReleased - before.HeapIdle + s.MemoryLimit)))
+	// A quarter is left for what is allocated while it works.
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(int64(before.Sys - before.HeapReleased - before.HeapIdle + s.MemoryLimit*3/4)))
 	var peak atomic.Uint64
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
