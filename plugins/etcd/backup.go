@@ -13,11 +13,9 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/authpb"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/csobackup/cso_backupnrestore/plugins"
 )
@@ -153,47 +151,21 @@ func (v *view) write(ctx context.Context, run plugins.Run, pin string, w plugins
 			return rep, err
 		}
 	}
-	// The two large artifacts are read from the same file at once.
-	big := []struct {
-		art  plugins.Artifact
-		copy func(context.Context, plugins.Run, plugins.RecordWriter, *plugins.Report) error
-		rep  plugins.Report
-	}{
-		{art: plugins.Artifact{Name: artKeys, Form: plugins.Ordered, Pin: pin, Attributes: meta}, copy: v.copyKeys},
-		{art: plugins.Artifact{Name: artSnapshot, Form: plugins.File, Pin: pin, Volatile: true, Attributes: meta}, copy: v.copyFile},
-	}
-	if !all {
-		big = big[:1]
-	}
-	shared, err := v.share(ctx, run, w, big[0].art)
+	art := plugins.Artifact{Name: artKeys, Form: plugins.Ordered, Pin: pin, Attributes: meta}
+	shared, err := v.share(ctx, run, w, art)
 	if err != nil {
 		return rep, err
 	}
 	if shared {
 		rep.Artifacts++
-		big = big[1:]
+	} else if err := writeArtifact(ctx, w, art, &rep, func(out plugins.RecordWriter) error { return v.copyKeys(ctx, run, out, &rep) }); err != nil {
+		return rep, err
 	}
-	var done [2]atomic.Int64
-	g, ctx := errgroup.WithContext(ctx)
-	for i := range big {
-		b := &big[i]
-		part := run
-		part.Progress = func(s plugins.Status) {
-			done[i].Store(s.Bytes)
-			s.Bytes = done[0].Load() + done[1].Load()
-			run.Report(s)
-		}
-		g.Go(func() error {
-			return writeArtifact(ctx, w, b.art, &b.rep, func(out plugins.RecordWriter) error { return b.copy(ctx, part, out, &b.rep) })
-		})
+	if !all {
+		return rep, nil
 	}
-	err = g.Wait()
-	for _, b := range big {
-		rep.Artifacts += b.rep.Artifacts
-		rep.Records += b.rep.Records
-		rep.Bytes += b.rep.Bytes
-	}
-	return rep, err
+	art = plugins.Artifact{Name: artSnapshot, Form: plugins.File, Pin: pin, Volatile: true, Attributes: meta}
+	return rep, writeArtifact(ctx, w, art, &rep, func(out plugins.RecordWriter) error { return v.copyFile(ctx, run, out, &rep) })
 }
 
 func writeArtifact(ctx context.Context, w plugins.ArtifactWriter, a plugins.Artifact, rep *plugins.Report, fill func(plugins.RecordWriter) error) error {
