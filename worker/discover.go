@@ -203,10 +203,7 @@ func (d *discovery) load(path string) error {
 
 func save(path string, text []byte) error {
 	dir, name := filepath.Split(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("servers found: %w", err)
-	}
-	root, err := os.OpenRoot(dir)
+	root, err := fsutil.MakeRoot(dir)
 	if err != nil {
 		return fmt.Errorf("servers found: %w", err)
 	}

@@ -40,10 +40,7 @@ const (
 
 // Open reads the list in dir, which is made when it is absent.
 func Open(dir string) (*Table, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("list of fences: %w", err)
-	}
-	root, err := os.OpenRoot(dir)
+	root, err := fsutil.MakeRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("list of fences: %w", err)
 	}

@@ -22,6 +22,14 @@ var ErrBusy = errors.New("in use by another process")
 // file: a symbolic link, a device, a pipe, a directory.
 var ErrNotRegular = errors.New("not a regular file")
 
+// MakeRoot opens a directory, which is made (0700) when it is missing.
+func MakeRoot(dir string) (*os.Root, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	return os.OpenRoot(dir)
+}
+
 // Publish writes data under a temporary name in tmp, syncs it and links it to
 // name, which must not exist yet (else an error wrapping [fs.ErrExist] and
 // nothing is changed). Both directories lie in root. It returns when file and

@@ -37,10 +37,7 @@ type record struct {
 
 // Open reads the guard's file in dir, or starts at zero.
 func Open(dir string) (*Guard, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("epoch guard: %w", err)
-	}
-	root, err := os.OpenRoot(dir)
+	root, err := fsutil.MakeRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("epoch guard: %w", err)
 	}

@@ -35,10 +35,7 @@ const (
 // At is the journal of a store root; the directory is made when missing.
 func At(root string) (*Journal, error) {
 	dir := filepath.Join(root, ".cso", "journal")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("journal: %w", err)
-	}
-	r, err := os.OpenRoot(dir)
+	r, err := fsutil.MakeRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}

@@ -56,10 +56,7 @@ func Ensure(dir string) (created bool, err error) {
 }
 
 func openLocked(dir string) (*os.Root, func(), error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, nil, fmt.Errorf("keys: %w", err)
-	}
-	root, err := os.OpenRoot(dir)
+	root, err := fsutil.MakeRoot(dir)
 	if err != nil {
 		return nil, nil, fmt.Errorf("keys: %w", err)
 	}

@@ -82,10 +82,7 @@ func Open(root string) (*Store, error) {
 	if !path.IsAbs(root) {
 		return nil, fmt.Errorf("store %q: %w: give an absolute path", root, plugins.ErrConfig)
 	}
-	if err := os.MkdirAll(root, 0o700); err != nil {
-		return nil, fmt.Errorf("store: %w", err)
-	}
-	r, err := os.OpenRoot(root)
+	r, err := fsutil.MakeRoot(root)
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}

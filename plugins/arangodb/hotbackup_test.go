@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -16,8 +17,8 @@ import (
 	"github.com/csobackup/cso_backupnrestore/test/arangosim/server"
 )
 
-// hotBackups are the labels of the hot backups that the servers keep, and the newest id.
-func (w *world) hotBackups(t testing.TB) (labels []string, id string) {
+// kept are the ids of the hot backups that the servers keep, in no order.
+func (w *world) kept(t testing.TB) []string {
 	t.Helper()
 	a := foreign(t, w.on)
 	defer a.close()
@@ -25,7 +26,13 @@ func (w *world) hotBackups(t testing.TB) (labels []string, id string) {
 		Result struct{ List map[string]obj }
 	}
 	must(t, json.Unmarshal(a.do("POST", "_system", "/_admin/backup/list", obj{}), &l))
-	for n := range l.Result.List {
+	return slices.Collect(maps.Keys(l.Result.List))
+}
+
+// hotBackups are the labels of the hot backups that the servers keep, and the newest id.
+func (w *world) hotBackups(t testing.TB) (labels []string, id string) {
+	t.Helper()
+	for _, n := range w.kept(t) {
 		_, label, _ := strings.Cut(n, "_")
 		labels, id = append(labels, label), max(id, n)
 	}
@@ -141,19 +148,12 @@ func (w *world) dropAttempts(t testing.TB, a *api) {
 // failsafe is the copy that the server makes of what a hot backup replaces.
 func (w *world) failsafe(t testing.TB) string {
 	t.Helper()
-	a := foreign(t, w.on)
-	defer a.close()
-	var l struct {
-		Result struct{ List map[string]obj }
+	ids := w.kept(t)
+	i := slices.IndexFunc(ids, func(id string) bool { return strings.HasPrefix(id, "FAILSAFE") })
+	if i < 0 {
+		t.Fatalf("no failsafe in %v", ids)
 	}
-	must(t, json.Unmarshal(a.do("POST", "_system", "/_admin/backup/list", obj{}), &l))
-	for id := range l.Result.List {
-		if strings.HasPrefix(id, "FAILSAFE") {
-			return id
-		}
-	}
-	t.Fatalf("no failsafe in %v", l.Result.List)
-	return ""
+	return ids[i]
 }
 
 // TestSimulatedHotLeftOver: what a dead run has left goes before the next backup, and not with a restore's own copies.

@@ -27,8 +27,7 @@ type admin interface {
 	cleanup(ctx context.Context, keyspace string) error
 	// status says which nodes this one takes for dead, by address.
 	status(ctx context.Context) (dead []string, err error)
-	// guardrail reads the consistency levels that writes may not use; setGuardrail sets them (5.0).
-	guardrail(ctx context.Context) (string, error)
+	// setGuardrail sets the consistency levels that writes may not use (5.0).
 	setGuardrail(ctx context.Context, levels string) error
 	// forget drops the node's caches of roles, passwords and permissions.
 	forget(ctx context.Context) error
@@ -143,22 +142,6 @@ func (n nodetool) status(ctx context.Context) ([]string, error) {
 
 // guardrailName is the guardrail's name for nodetool, 5.0 and newer.
 const guardrailName = "write_consistency_levels_disallowed"
-
-func (n nodetool) guardrail(ctx context.Context) (string, error) {
-	out, err := n.run(ctx, "getguardrailsconfig", guardrailName)
-	if err != nil {
-		return "", err
-	}
-	text := strings.TrimSpace(out)
-	if i := strings.LastIndexAny(text, "\n \t"); strings.HasPrefix(text, guardrailName) && i >= 0 {
-		text = strings.TrimSpace(text[i+1:])
-	}
-	text = strings.Trim(text, "[]")
-	if text == "null" {
-		text = ""
-	}
-	return text, nil
-}
 
 func (n nodetool) setGuardrail(ctx context.Context, levels string) error {
 	if levels == "" {

@@ -114,15 +114,6 @@ func (j jolokia) status(ctx context.Context) ([]string, error) {
 	return dead, nil
 }
 
-func (j jolokia) guardrail(ctx context.Context) (string, error) {
-	var v *string
-	err := j.call(ctx, map[string]any{"type": "read", "mbean": guardrails, "attribute": "WriteConsistencyLevelsDisallowedCSV"}, &v)
-	if v == nil {
-		return "", err
-	}
-	return *v, err
-}
-
 func (j jolokia) setGuardrail(ctx context.Context, levels string) error {
 	return j.call(ctx, map[string]any{"type": "write", "mbean": guardrails, "attribute": "WriteConsistencyLevelsDisallowedCSV", "value": levels}, nil)
 }

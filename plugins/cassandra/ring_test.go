@@ -327,7 +327,7 @@ func TestWritesRefused(t *testing.T) {
 	r.nodetoolOn(last, "setguardrailsconfig", guardrailName, "null")
 	must(t, r.with(func(s plugins.Session) error {
 		return s.(*cluster).each(t.Context(), func(ctx context.Context, i int, u *session) error {
-			have, err := u.admin.guardrail(ctx)
+			have, err := u.disallowed(ctx)
 			if want := map[bool]string{true: "", false: "ANY"}[i == last]; err == nil && have != want {
 				t.Errorf("the setting of node %d is %q, want %q", i, have, want)
 			}

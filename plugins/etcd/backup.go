@@ -187,11 +187,11 @@ func (v *view) share(ctx context.Context, run plugins.Run, w plugins.ArtifactWri
 	if !ok || run.Operation != plugins.OpSafety || v.known == nil {
 		return false, nil
 	}
-	d, ok := v.known.equal(v.cfg.target.String(), v)
-	if !ok {
+	f, ok := v.known.recall(v.cfg.target.String(), v)
+	if !ok || f.keys != (tally{}) {
 		return false, nil
 	}
-	return to.Share(ctx, art, d)
+	return to.Share(ctx, art, f.want)
 }
 
 func (v *view) copyKeys(ctx context.Context, run plugins.Run, out plugins.RecordWriter, rep *plugins.Report) error {

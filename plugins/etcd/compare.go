@@ -44,10 +44,23 @@ func (s *session) compare(ctx context.Context, run plugins.Run, r plugins.Artifa
 	}
 	d := &differing{kinds: map[string]string{}}
 	at := granted(run)
-	if f, ok := s.known.recall(s.cfg.target.String(), v, keysOf(r)); run.AccountsOnly || (ok && f.keys == tally{}) {
+	if f, ok := s.known.recall(s.cfg.target.String(), v); run.AccountsOnly || ok && f.want == keysOf(r) && f.keys == (tally{}) {
 		err = v.close()
 	} else {
-		err = s.differing(ctx, run, r, want, v, at, d)
+		_, err = s.walk(ctx, run, r, v, func(key, w, live []byte) {
+			kind := "changed"
+			switch {
+			case w == nil:
+				kind = "extra"
+			case live == nil:
+				kind = "missing"
+				lease := string(w[:8])
+				if _, there := v.leases[leaseID(lease)]; binary.BigEndian.Uint64(w) != 0 && !there && want.lapsed(lease, at) {
+					return
+				}
+			}
+			d.add(string(key), kind)
+		})
 	}
 	if err != nil {
 		return nil, err
@@ -57,33 +70,6 @@ func (s *session) compare(ctx context.Context, run plugins.Run, r plugins.Artifa
 		return nil, err
 	}
 	return s.small(run, want, v, at, out)
-}
-
-// differing walks all keys.
-func (s *session) differing(ctx context.Context, run plugins.Run, r plugins.ArtifactReader, want *stored, v *view, at time.Time, d *differing) error {
-	f := found{at: v.moment(), index: v.index, want: keysOf(r)}
-	err := diffKeys(ctx, v, run.Scratch, r, func(key, w, live []byte) error {
-		f.keys.count(w, live)
-		f.bytes += int64(len(w))
-		kind := "changed"
-		switch {
-		case w == nil:
-			kind = "extra"
-		case live == nil:
-			kind = "missing"
-			lease := string(w[:8])
-			if _, there := v.leases[leaseID(lease)]; binary.BigEndian.Uint64(w) != 0 && !there && want.lapsed(lease, at) {
-				return nil
-			}
-		}
-		d.add(string(key), kind)
-		return nil
-	})
-	if err = errors.Join(err, v.close()); err != nil {
-		return err
-	}
-	s.known.note(s.cfg.target.String(), f)
-	return nil
 }
 
 // small adds what differs of leases and, once they have been restored, of accounts.

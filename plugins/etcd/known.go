@@ -1,6 +1,8 @@
 package etcd
 
 import (
+	"context"
+	"errors"
 	"sync"
 
 	"github.com/csobackup/cso_backupnrestore/plugins"
@@ -43,23 +45,31 @@ func (m *memory) note(target string, f found) {
 	m.last[target] = f
 }
 
-// recall says how the keys of a view differ from an artifact, if that is known.
-func (m *memory) recall(target string, v *view, want plugins.Digest) (found, bool) {
+// recall gives what was found last, if that still holds for a view.
+func (m *memory) recall(target string, v *view) (found, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	f, ok := m.last[target]
-	return f, ok && f.at == v.moment() && v.index >= f.index && f.want == want
-}
-
-// equal gives the digest of the keys of a view, if they were found equal to those of a backup.
-func (m *memory) equal(target string, v *view) (plugins.Digest, bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	f, ok := m.last[target]
-	return f.want, ok && f.at == v.moment() && v.index >= f.index && f.keys == tally{}
+	return f, ok && f.at == v.moment() && v.index >= f.index
 }
 
 func (v *view) moment() moment { return moment{v.cluster, v.revision, v.term} }
+
+// walk shows visit where the live keys differ from those of a backup (see diffKeys), closes the view, and notes the outcome.
+func (s *session) walk(ctx context.Context, run plugins.Run, r plugins.ArtifactReader, v *view, visit func(key, want, live []byte)) (found, error) {
+	f := found{at: v.moment(), index: v.index, want: keysOf(r)}
+	err := diffKeys(ctx, v, run.Scratch, r, func(key, want, live []byte) error {
+		f.keys.count(want, live)
+		f.bytes += int64(len(want))
+		visit(key, want, live)
+		return nil
+	})
+	if err = errors.Join(err, v.close()); err != nil {
+		return f, err
+	}
+	s.known.note(s.cfg.target.String(), f)
+	return f, nil
+}
 
 // keysOf is the digest of a backup's keys.
 func keysOf(r plugins.ArtifactReader) plugins.Digest {

@@ -2,7 +2,6 @@ package etcd
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -28,19 +27,15 @@ func (s *session) plan(ctx context.Context, run plugins.Run, r plugins.ArtifactR
 	if err != nil {
 		return p, err
 	}
-	f, ok := s.known.recall(s.cfg.target.String(), v, keysOf(r))
-	if !ok {
-		f = found{at: v.moment(), index: v.index, want: keysOf(r)}
-		err = diffKeys(ctx, v, run.Scratch, r, func(_, w, live []byte) error {
-			f.keys.count(w, live)
-			f.bytes += int64(len(w))
-			return nil
-		})
+	f, ok := s.known.recall(s.cfg.target.String(), v)
+	if ok && f.want == keysOf(r) {
+		err = v.close()
+	} else {
+		f, err = s.walk(ctx, run, r, v, func(_, _, _ []byte) {})
 	}
-	if err = errors.Join(err, v.close()); err != nil {
+	if err != nil {
 		return p, err
 	}
-	s.known.note(s.cfg.target.String(), f)
 	p.Write = f.bytes
 	f.keys.into(&p, artKeys)
 	for _, a := range []struct {
