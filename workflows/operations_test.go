@@ -274,6 +274,22 @@ func TestRestore_freshSafety(t *testing.T) {
 	}
 }
 
+// What is restored and proven is not undone because a server was away for a moment.
+func TestRestore_secondLook(t *testing.T) {
+	const ref = "MAR09/2026-01-01T00-00-00Z"
+	for _, c := range []struct {
+		sick    int
+		outcome string
+	}{{0, "restored"}, {3, "restored"}, {-1, "rolled back"}} {
+		w := newWorld()
+		w.lateSick = c.sick
+		res, err := w.play(t, Restore, RestoreInput{Backup: ref})
+		if (err == nil) != (c.outcome == "restored") || w.outcome != c.outcome || w.maintenance || len(res.Warnings) > 0 {
+			t.Errorf("RED %d times: %v, outcome %q, maintenance %v, warnings %q; want it %s", c.sick, err, w.outcome, w.maintenance, res.Warnings, c.outcome)
+		}
+	}
+}
+
 func TestRestore_rollbackFailsToo(t *testing.T) {
 	w := newWorld()
 	w.failing["SwitchAccounts"], w.failing["Rollback"] = 1, -1

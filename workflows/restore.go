@@ -135,7 +135,7 @@ func (r *run) replace(ctx workflow.Context, w *work, f FenceResult, open OpenRes
 	}
 	err := r.write(ctx, w)
 	if err == nil && !w.in.Disaster {
-		err = r.stability(ctx, w.units, false, false)
+		err = r.settle(ctx, w.units)
 	}
 	if err != nil {
 		return Result{}, r.rollback(ctx, w, err)

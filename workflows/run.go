@@ -3,6 +3,7 @@ package workflows
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -226,6 +227,30 @@ func (r *run) stability(ctx workflow.Context, units []Unit, mayBeSick, toBeResto
 		return nil
 	}
 	return fail(problem.Unhealthy, "look at `cso_backupnrestore -b healthcheck`, mend it, and start again", "not stable: %s", sentence(sick))
+}
+
+// secondLook is the change by which the last stability check of a restore is repeated.
+const secondLook = "second-look"
+
+// settle is the last stability check of a restore. What was written is proven
+// by then, and a rollback would undo it: a server that has just died is given
+// as long to come back as a lost VM is.
+func (r *run) settle(ctx workflow.Context, units []Unit) error {
+	err := r.stability(ctx, units, false, false)
+	if err == nil || workflow.GetVersion(ctx, secondLook, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return err
+	}
+	begun, had := workflow.Now(ctx), len(r.warnings)
+	for pause := time.Second; err != nil && workflow.Now(ctx).Sub(begun) < r.survey.VMLostAfter; pause = min(2*pause, time.Minute) {
+		r.progress.Warnings = append(slices.Clone(r.warnings[:had]), "all is restored and proven; before maintenance is left: "+cause(err))
+		if workflow.Sleep(ctx, pause) != nil {
+			break
+		}
+		r.warnings = r.warnings[:had] // what the look before said is said again if it still holds
+		err = r.stability(ctx, units, false, false)
+	}
+	r.progress.Warnings = r.warnings
+	return err
 }
 
 // hooks runs the life-cycle hooks of all units in parallel.

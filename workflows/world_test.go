@@ -32,6 +32,7 @@ type world struct {
 	claims      uint64
 	adopt       FenceResult
 	begun       []string
+	lateSick    int      // how many health checks after the accounts were switched find a unit RED; -1: all
 	built       []string // unit and member, in the order of their writes
 	calls       []string
 	failing     map[string]int // step -> how many more times it fails; -1: always
@@ -77,7 +78,7 @@ func (w *world) register(env *testsuite.TestWorkflowEnvironment) {
 	add("Survey", func(_ context.Context, in SurveyInput) (Survey, error) {
 		unlock, err := lock("Survey")
 		defer unlock()
-		s := Survey{Units: w.units, VMs: []string{"vm1", "vm2"}, HasSwitch: !w.noSwitch, MaxMaintenance: time.Minute, Parallel: 2, Heartbeat: time.Minute, Free: 1 << 40}
+		s := Survey{Units: w.units, VMs: []string{"vm1", "vm2"}, HasSwitch: !w.noSwitch, MaxMaintenance: time.Minute, Parallel: 2, Heartbeat: time.Minute, VMLostAfter: 2 * time.Second, Free: 1 << 40}
 		s.Backup = "2026-01-02T03-04-05Z"
 		if w.rebuildable != "" {
 			s.Reindexable = choose(w.units, []string{w.rebuildable})
@@ -104,7 +105,11 @@ func (w *world) register(env *testsuite.TestWorkflowEnvironment) {
 	add("Health", func(_ context.Context, u Unit) (UnitHealth, error) {
 		unlock, err := lock("Health")
 		defer unlock()
-		if err != nil {
+		late := w.lateSick != 0 && slices.Contains(w.calls, "SwitchAccounts")
+		if late {
+			w.lateSick--
+		}
+		if err != nil || late {
 			return UnitHealth{Unit: u.String(), Grade: "RED", Reasons: []string{"sick"}}, nil
 		}
 		return UnitHealth{Unit: u.String(), Grade: "GREEN"}, nil

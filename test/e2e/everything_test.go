@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -95,6 +96,32 @@ func TestEverything(t *testing.T) {
 		}
 	}
 	b.equal(restored)
+
+	// Every index is built anew, though the worker dies in it; a restore brings back the sequence numbers, too.
+	if b.reindexKilled() == 0 {
+		t.Error("reindex rebuilt no index")
+	}
+	b.restored("-s", "ALL")
+	b.equal(restored)
+}
+
+// reindexKilled kills the worker while it builds indices anew, and says how many were rebuilt in the end.
+func (b *bench) reindexKilled() (indices int) {
+	b.t.Helper()
+	r := b.start("-b", "reindex", "-m", "yes", "-o", "json")
+	b.strike(r, "reindex", func(m moment) bool {
+		return slices.ContainsFunc(slices.Collect(maps.Keys(m.activities)), func(id string) bool { return strings.HasPrefix(id, "reindex:") })
+	})
+	b.killWorker()
+	end := r.wait()
+	b.expect(end, fine...)
+	b.settled()
+	var result workflows.Result
+	b.read(end, &result)
+	for _, u := range result.Units {
+		indices += u.Artifacts
+	}
+	return indices
 }
 
 // writesRefused writes to Cassandra as an ordinary client does, until stop. Some of the writes must be refused by the server

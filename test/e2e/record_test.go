@@ -50,8 +50,15 @@ func TestRecordHistories(t *testing.T) {
 		b.blows()
 		b.export(dir, numbers)
 	})
+	t.Run("reindex", func(t *testing.T) {
+		b := (&shared{components: []string{"elasticsearch", "etcd", "secrets"}}).bench(t)
+		b.check(b.Fill(ctx, 21, "small"))
+		b.want(fine, "-b", "reindex")
+		b.reindexKilled()
+		b.export(dir, numbers)
+	})
 	for _, kind := range []string{"Backup-completed", "Backup-failed", "Restore-completed", "Restore-failed", "Restore-terminated",
-		"ScheduledBackup-completed", "PlanRestore-completed", "HealthCheck-completed", "Verify-completed", "Resolve-completed"} {
+		"ScheduledBackup-completed", "PlanRestore-completed", "HealthCheck-completed", "Verify-completed", "Resolve-completed", "Reindex-completed"} {
 		if numbers[kind] == 0 {
 			t.Errorf("no history of the kind %s was recorded: %v", kind, numbers)
 		}
