@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"errors"
 	"math/rand/v2"
 	"os"
@@ -121,6 +122,7 @@ func (m *matrix) play(t *testing.T, cases []killCase, table *killTable) {
 					b.evidence(logs)
 				}
 			}()
+			m.of(t).compact()
 			out = m.run(c)
 		})
 		table.add(t, c, out, ok, time.Since(begun))
@@ -135,6 +137,16 @@ func (m *matrix) play(t *testing.T, cases []killCase, table *killTable) {
 		}
 		t.Logf("%d backups were verified, not restored", len(m.unproven))
 	})
+}
+
+// compact does what the etcd of a product does by itself every few minutes:
+// the past revisions of hundreds of cases would be copied by each.
+func (m *matrix) compact() {
+	m.b.t.Helper()
+	var now struct{ Header struct{ Revision int64 } }
+	m.b.check(json.Unmarshal([]byte(m.b.etcdctl("get", "/lb/maintenance", "-w", "json")), &now))
+	m.b.etcdctl("compact", "--physical", strconv.FormatInt(now.Header.Revision, 10))
+	m.b.etcdctl("defrag", "--cluster")
 }
 
 // of is the same matrix in the hands of a subtest; what it learns is kept.
