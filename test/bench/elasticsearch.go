@@ -22,7 +22,16 @@ import (
 
 // elasticsearchChapter is one node of 7.10.2 with the default compiler and collector.
 func elasticsearchChapter(ctx context.Context, b *bench) error {
-	e, err := b.startAs(ctx, "elasticsearch", map[string]string{"elasticsearch": "+bench"}, "elasticsearch", "secrets")
+	return b.elasticsearch(ctx, 1, "One node; an index in 2 shards")
+}
+
+// elasticsearchRingChapter is three nodes on the same machine; each document lies on two of them.
+func elasticsearchRingChapter(ctx context.Context, b *bench) error {
+	return b.elasticsearch(ctx, 3, "Three nodes on one machine; an index in 3 shards with a replica each")
+}
+
+func (b *bench) elasticsearch(ctx context.Context, members int, what string) error {
+	e, err := b.startRing(ctx, fmt.Sprintf("elasticsearch-%d", members), members, map[string]string{"elasticsearch": "+bench"}, "elasticsearch", "secrets")
 	if err != nil {
 		return err
 	}
@@ -32,10 +41,15 @@ func elasticsearchChapter(ctx context.Context, b *bench) error {
 		docs = 20_000
 	}
 	url := e.value("LAB_ELASTICSEARCH_1_URL")
-	if err := elasticsearchFill(ctx, url, docs); err != nil {
+	index := fmt.Sprintf(benchIndex, map[int]int{1: 2, 3: 3}[members], map[int]int{1: 0, 3: 1}[members])
+	if err := elasticsearchFill(ctx, url, index, docs); err != nil {
 		return err
 	}
-	watched, err := e.pids("elasticsearch-1")
+	var names []string
+	for n := range members {
+		names = append(names, fmt.Sprintf("elasticsearch-%d", n+1))
+	}
+	watched, err := e.pids(names...)
 	if err != nil {
 		return err
 	}
@@ -43,12 +57,13 @@ func elasticsearchChapter(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	env := []string{"URL=" + url, "REPO=" + options["repo_dir"]}
+	env := []string{"URL=" + url, "REPO=" + options["repo_dir"], "INDEX=" + index}
 	disk, err := b.sh(ctx, env, `curl -sf "$URL/_cat/indices/bench?h=store.size"`)
 	if err != nil {
 		return err
 	}
-	b.page.say("## Elasticsearch 7.10\n\n%s\nOne node; an index of %d documents of 0.9 KB in 2 shards, %s on disk.\n\n### Backup\n", b.stamp(), docs, disk)
+	title := map[int]string{1: "Elasticsearch 7.10, one node", 3: "Elasticsearch 7.10, three nodes"}[members]
+	b.page.say("## %s\n\n%s\n%s: %d documents of 0.9 KB, %s on disk.\n\n### Backup\n", title, b.stamp(), what, docs, disk)
 	var last workflows.Result
 	sampled := e.backup(ctx, "B", &last)
 	sampled.name += ", `digest: sample`"
@@ -180,7 +195,7 @@ func (e *estate) elasticsearchReindex(ctx context.Context, env []string, watched
 		}},
 		{name: "`_reindex?slices=auto` alone", prepare: func() error {
 			_, err := b.sh(ctx, env, `curl -s -XDELETE "$URL/bench-copy" >/dev/null
-				curl -sf -XPUT -H 'Content-Type: application/json' "$URL/bench-copy" -d '`+benchIndex+`'`)
+				curl -sf -XPUT -H 'Content-Type: application/json' "$URL/bench-copy" -d "$INDEX"`)
 			return err
 		}, run: func() (string, error) {
 			return b.sh(ctx, env, `curl -sf -XPOST -H 'Content-Type: application/json' "$URL/_reindex?slices=auto&wait_for_completion=true&filter_path=created,failures" -d '{"source":{"index":"bench"},"dest":{"index":"bench-copy"}}'
@@ -196,10 +211,11 @@ func (e *estate) elasticsearchReindex(ctx context.Context, env []string, watched
 	return nil
 }
 
-const benchIndex = `{"settings":{"index.number_of_shards":2,"index.number_of_replicas":0,"index.refresh_interval":"-1","index.translog.durability":"async"},"mappings":{"dynamic":false,"properties":{"name":{"type":"keyword"},"n":{"type":"long"}}}}`
+// benchIndex takes the numbers of shards and replicas.
+const benchIndex = `{"settings":{"index.number_of_shards":%d,"index.number_of_replicas":%d,"index.refresh_interval":"-1","index.translog.durability":"async"},"mappings":{"dynamic":false,"properties":{"name":{"type":"keyword"},"n":{"type":"long"}}}}`
 
 // elasticsearchFill writes documents of 0.9 KB of words, as two clients that send 4 MB at a time.
-func elasticsearchFill(ctx context.Context, url string, docs int) error {
+func elasticsearchFill(ctx context.Context, url, index string, docs int) error {
 	send := func(method, path, contentType string, body []byte) error {
 		req, err := http.NewRequestWithContext(ctx, method, url+path, bytes.NewReader(body))
 		if err != nil {
@@ -217,7 +233,7 @@ func elasticsearchFill(ctx context.Context, url string, docs int) error {
 		}
 		return err
 	}
-	if err := send(http.MethodPut, "/bench", "application/json", []byte(benchIndex)); err != nil {
+	if err := send(http.MethodPut, "/bench", "application/json", []byte(index)); err != nil {
 		return err
 	}
 	r := rand.New(rand.NewPCG(1, 2))

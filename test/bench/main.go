@@ -29,6 +29,7 @@ var chapters = []struct {
 	{"cassandra", cassandraChapter},
 	{"cassandra-ring", cassandraRingChapter},
 	{"elasticsearch", elasticsearchChapter},
+	{"elasticsearch-ring", elasticsearchRingChapter},
 	{"arangodb", arangodbChapter},
 	{"pipeline", pipelineChapter},
 	{"fixed", fixedChapter},
