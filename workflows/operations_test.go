@@ -290,6 +290,17 @@ func TestRestore_secondLook(t *testing.T) {
 	}
 }
 
+// A rollback does not claim that what its safety backup could not take is back.
+func TestRestore_gaps(t *testing.T) {
+	w := newWorld()
+	w.unreadable = "not in this safety backup: torture.e_mrg"
+	w.failing["SwitchAccounts"] = 1
+	_, err := w.play(t, Restore, RestoreInput{Backup: "MAR09/2026-01-01T00-00-00Z"})
+	if err == nil || w.outcome != "rolled back" || !strings.Contains(Problem(err).Message, w.unreadable) {
+		t.Errorf("%v, outcome %q: want a rollback that names what is missing", err, w.outcome)
+	}
+}
+
 func TestRestore_rollbackFailsToo(t *testing.T) {
 	w := newWorld()
 	w.failing["SwitchAccounts"], w.failing["Rollback"] = 1, -1

@@ -99,9 +99,10 @@ func (r *run) admit(ctx workflow.Context, in RestoreInput, open OpenResult) erro
 // work is one replacement of live data: a restore, its repetition, or a rollback.
 type work struct {
 	in      RestoreInput
-	source  string // NAME/TIMESTAMP that is read
-	safety  string // NAME/TIMESTAMP of what was overwritten; empty: there is none
-	fresh   bool   // the safety backup is of this run: it says what the live data is
+	source  string   // NAME/TIMESTAMP that is read
+	safety  string   // NAME/TIMESTAMP of what was overwritten; empty: there is none
+	fresh   bool     // the safety backup is of this run: it says what the live data is
+	gaps    []string // what its safety backup could not take, in words
 	units   []Unit
 	members []Unit // of cluster units: disaster recovery builds each of them anew
 	op      plugins.Operation
@@ -125,8 +126,14 @@ func (r *run) replace(ctx workflow.Context, w *work, f FenceResult, open OpenRes
 	if !w.in.Disaster && w.safety == "" && len(f.Written) == 0 {
 		ref := "_safety/" + r.survey.Backup
 		p := protection{ref: ref, op: plugins.OpSafety, units: w.units, trigger: "restore", started: r.progress.Started}
-		if _, _, err := r.protect(ctx, p); err != nil {
+		_, saved, err := r.protect(ctx, p)
+		if err != nil {
 			return Result{}, r.abandonRestore(ctx, wrap(err, "safety backup"), ref)
+		}
+		for _, u := range saved {
+			for _, why := range u.Warnings {
+				w.gaps = append(w.gaps, joined(u.Unit, why))
+			}
 		}
 		w.safety, w.fresh = ref, workflow.GetVersion(ctx, freshSafety, workflow.DefaultVersion, 1) == 1
 	}

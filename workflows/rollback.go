@@ -52,11 +52,15 @@ func (r *run) rollback(ctx workflow.Context, w *work, why error) error {
 	if err := r.finishWrite(ctx, outcome); err != nil {
 		return err
 	}
+	is := "what was there before is back, proven equal to " + w.safety
+	if len(w.gaps) > 0 {
+		is += " (" + sentence(w.gaps) + ")"
+	}
 	if cancelled(why) {
-		return fail(problem.Cancelled, "", "cancelled; what was there before is back, proven equal to %s", w.safety)
+		return fail(problem.Cancelled, "", "cancelled; %s", is)
 	}
 	p := Problem(why)
-	p.Message += "; what was there before is back, proven equal to " + w.safety
+	p.Message += "; " + is
 	return ended(p)
 }
 

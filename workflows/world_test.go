@@ -32,6 +32,7 @@ type world struct {
 	claims      uint64
 	adopt       FenceResult
 	begun       []string
+	unreadable  string   // what a copy could not take
 	lateSick    int      // how many health checks after the accounts were switched find a unit RED; -1: all
 	built       []string // unit and member, in the order of their writes
 	calls       []string
@@ -141,7 +142,11 @@ func (w *world) register(env *testsuite.TestWorkflowEnvironment) {
 		if in.Pinned == "" && !w.maintenance {
 			w.gap = true
 		}
-		return UnitResult{Unit: in.Unit.String(), Artifacts: 1, Bytes: 100}, err
+		res := UnitResult{Unit: in.Unit.String(), Artifacts: 1, Bytes: 100}
+		if w.unreadable != "" {
+			res.Warnings = []string{w.unreadable}
+		}
+		return res, err
 	})
 	add("Release", func(context.Context, epoch.Claim) error { return nil })
 	add("End", func(context.Context, epoch.Claim) error { return nil })
