@@ -153,6 +153,9 @@ func (a *assessment) compareRows(ctx context.Context, s *session, run plugins.Ru
 			verdict(o, k.digest == info.Digest, k.diff)
 			continue
 		}
+		if was, ok := a.told[info.Name]; ok {
+			s.known.told(was, a.live.tables[info.Name])
+		}
 		equal, diff, known, err := a.toldTable(ctx, run.Live, r, info)
 		if err != nil {
 			return fmt.Errorf("compare table %s.%s: %w", o.Schema, o.Name, err)

@@ -69,9 +69,11 @@ func (s *session) claim(ctx context.Context, run plugins.Run) (*writer, error) {
 // the SQL expression for where the server stands.
 func (s *session) raise(ctx context.Context, epoch uint64, token, position string) error {
 	e := strconv.FormatUint(epoch, 10)
-	_, err := s.local.ExecContext(ctx, "INSERT INTO "+claimTable+" (id,epoch,token,since,position) VALUES (1,"+e+",'"+token+"',UTC_TIMESTAMP(6),"+position+")"+
-		" ON DUPLICATE KEY UPDATE token=IF(epoch<=VALUES(epoch),VALUES(token),token), since=IF(epoch<=VALUES(epoch),VALUES(since),since),"+
-		" position=IF(epoch<=VALUES(epoch),VALUES(position),position), epoch=GREATEST(epoch,VALUES(epoch))")
+	err := s.own(ctx, func() (sql.Result, error) {
+		return s.local.ExecContext(ctx, "INSERT INTO "+claimTable+" (id,epoch,token,since,position) VALUES (1,"+e+",'"+token+"',UTC_TIMESTAMP(6),"+position+")"+
+			" ON DUPLICATE KEY UPDATE token=IF(epoch<=VALUES(epoch),VALUES(token),token), since=IF(epoch<=VALUES(epoch),VALUES(since),since),"+
+			" position=IF(epoch<=VALUES(epoch),VALUES(position),position), epoch=GREATEST(epoch,VALUES(epoch))")
+	})
 	if err != nil {
 		return fmt.Errorf("claim the server for epoch %s: %w", e, err)
 	}
@@ -99,8 +101,9 @@ func (s *session) pass(ctx context.Context, run plugins.Run) error {
 // finished notes the server's position after the run's last write. It is not
 // written to the binary log, so the position stays what it says.
 func (w *writer) finished(ctx context.Context) error {
-	_, err := w.s.local.ExecContext(ctx, "UPDATE "+claimTable+" SET position=@@GLOBAL.gtid_binlog_pos WHERE id=1 AND token='"+w.token+"'")
-	return err
+	return w.s.own(ctx, func() (sql.Result, error) {
+		return w.s.local.ExecContext(ctx, "UPDATE "+claimTable+" SET position=@@GLOBAL.gtid_binlog_pos WHERE id=1 AND token='"+w.token+"'")
+	})
 }
 
 // overtaken says whether somebody wrote after the run's last write. Without a
@@ -133,6 +136,11 @@ func (w *writer) close() {
 	}
 }
 
+// noStatistics keeps the server from counting what is in these tables, some
+// seconds after each write: it writes down the result, which is a transaction
+// that nobody can tell from somebody else's (see known.go).
+const noStatistics = " STATS_PERSISTENT=0 STATS_AUTO_RECALC=0"
+
 // ownSchema makes the product's schema and tables if they are missing. They
 // speak of this server's connections, so nothing about them is replicated.
 func (s *session) ownSchema(ctx context.Context) error {
@@ -148,14 +156,16 @@ func (s *session) ownSchema(ctx context.Context) error {
 		db.SetMaxOpenConns(2)
 		s.local = db
 	}
-	n, err := value(ctx, s.db, "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA='"+ownSchema+"' AND TABLE_NAME IN ('claim','journal')")
+	n, err := value(ctx, s.db, "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA='"+ownSchema+"' AND TABLE_NAME IN ('claim','journal') AND LOWER(CREATE_OPTIONS) LIKE '%stats_persistent=0%'")
 	if err != nil || n == "2" {
 		return err
 	}
 	for _, stmt := range []string{
 		"CREATE DATABASE IF NOT EXISTS `" + ownSchema + "` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
-		"CREATE TABLE IF NOT EXISTS " + claimTable + " (id TINYINT PRIMARY KEY, epoch BIGINT UNSIGNED NOT NULL, token VARCHAR(64) NOT NULL, since DATETIME(6) NOT NULL, position TEXT NOT NULL) ENGINE=InnoDB",
-		"CREATE TABLE IF NOT EXISTS " + journalTable + " (name VARCHAR(190) PRIMARY KEY, value LONGTEXT NOT NULL) ENGINE=InnoDB",
+		"CREATE TABLE IF NOT EXISTS " + claimTable + " (id TINYINT PRIMARY KEY, epoch BIGINT UNSIGNED NOT NULL, token VARCHAR(64) NOT NULL, since DATETIME(6) NOT NULL, position TEXT NOT NULL) ENGINE=InnoDB" + noStatistics,
+		"CREATE TABLE IF NOT EXISTS " + journalTable + " (name VARCHAR(190) PRIMARY KEY, value LONGTEXT NOT NULL) ENGINE=InnoDB" + noStatistics,
+		"ALTER TABLE " + claimTable + noStatistics, // of a version that did not say so
+		"ALTER TABLE " + journalTable + noStatistics,
 	} {
 		if _, err := s.local.ExecContext(ctx, stmt); err != nil {
 			return fmt.Errorf("make the product's schema: %w", err)
@@ -199,7 +209,10 @@ func (s *session) lend(ctx context.Context, variable, from, to string) error {
 	if err := s.ownSchema(ctx); err != nil {
 		return err
 	}
-	if _, err := s.local.ExecContext(ctx, "REPLACE INTO "+journalTable+" VALUES ('"+variable+"','"+from+"')"); err != nil {
+	err = s.own(ctx, func() (sql.Result, error) {
+		return s.local.ExecContext(ctx, "INSERT INTO "+journalTable+" VALUES ('"+variable+"','"+from+"') ON DUPLICATE KEY UPDATE value=VALUES(value)")
+	})
+	if err != nil {
 		return err
 	}
 	_, err = s.db.ExecContext(ctx, "SET GLOBAL "+variable+"="+to)
@@ -221,8 +234,9 @@ func (s *session) giveBack(ctx context.Context, variable string) error {
 	if _, err := s.db.ExecContext(ctx, "SET GLOBAL "+variable+"="+v); err != nil {
 		return err
 	}
-	_, err = s.local.ExecContext(ctx, "DELETE FROM "+journalTable+" WHERE name='"+variable+"'")
-	return err
+	return s.own(ctx, func() (sql.Result, error) {
+		return s.local.ExecContext(ctx, "DELETE FROM "+journalTable+" WHERE name='"+variable+"'")
+	})
 }
 
 // stopEvents switches the event scheduler off, when it is on.

@@ -1,6 +1,7 @@
 package mariadb
 
 import (
+	"database/sql"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -53,26 +54,6 @@ func TestNothingIsReadTwice(t *testing.T) {
 		}
 		return live
 	}
-	safety() // the schema of the product is there from now on
-	run = newRun(t, plugins.OpRestore)
-	reads("first plan", 50_000, plan())
-	reads("second plan", 5000, plan())
-	reads("safety backup, restore, proof", 9000, func() {
-		live := safety()
-		if got := live.Reused(); !slices.Contains(got, "table/known/a") || !slices.Contains(got, "table/known/b") || slices.Contains(got, "table/known/m") {
-			t.Errorf("taken over from the backup: %v", got)
-		}
-		run.Live = live
-		if rep, err := s.Restore(t.Context(), run, m); err != nil || rep.Artifacts != 0 {
-			t.Errorf("%v %+v", err, rep)
-		}
-		run.Live = nil
-		if diff, err := s.Compare(t.Context(), run, m); err != nil || len(diff) > 0 {
-			t.Errorf("%v %+v", err, diff)
-		}
-	})
-
-	// Whoever writes, and however, is noticed; a transaction when it commits.
 	db := admin(t, target())
 	defer db.Close()
 	db.SetMaxOpenConns(1)
@@ -82,6 +63,57 @@ func TestNothingIsReadTwice(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	exec("SET GLOBAL event_scheduler=ON")
+	defer exec("SET GLOBAL event_scheduler=OFF")
+	restored := func(live *plugintest.Memory) {
+		t.Helper()
+		if err := s.PreHook(t.Context(), run); err != nil { // notes that it stops the event scheduler
+			t.Error(err)
+		}
+		run.Live = live
+		if rep, err := s.Restore(t.Context(), run, m); err != nil || rep.Artifacts != 0 {
+			t.Errorf("%v %+v", err, rep)
+		}
+		run.Live = nil
+		if diff, err := s.Compare(t.Context(), run, m); err != nil || len(diff) > 0 {
+			t.Errorf("%v %+v", err, diff)
+		}
+		if err := s.PostHook(t.Context(), run); err != nil {
+			t.Error(err)
+		}
+	}
+	exec("DROP DATABASE IF EXISTS _cso_backup")
+	var live *plugintest.Memory
+	reads("plan and safety backup of a server without the product's schema", 95_000, func() {
+		plan()()
+		live = safety()
+	})
+	reads("restore and proof there", 9000, func() { restored(live) })
+	run = newRun(t, plugins.OpRestore)
+	reads("plan", 5000, plan())
+	reads("safety backup, restore, proof", 9000, func() {
+		live := safety()
+		if got := live.Reused(); !slices.Contains(got, "table/known/a") || !slices.Contains(got, "table/known/b") || slices.Contains(got, "table/known/m") {
+			t.Errorf("taken over from the backup: %v", got)
+		}
+		restored(live)
+	})
+	// A write that comes with one of the product's own is no less noticed.
+	run = newRun(t, plugins.OpRestore)
+	other := admin(t, target())
+	defer other.Close()
+	err := s.own(t.Context(), func() (sql.Result, error) {
+		exec("UPDATE known.a SET v=-1 WHERE id=7")
+		return other.ExecContext(t.Context(), "UPDATE _cso_backup.claim SET token=CONCAT(token,'x')")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan("table/known/a")()
+	exec("UPDATE known.a SET v=7 WHERE id=7")
+	plan()()
+
+	// Whoever writes, and however, is noticed; a transaction when it commits.
 	exec("SET sql_log_bin=0")
 	exec("START TRANSACTION")
 	exec("UPDATE known.a SET v=-1 WHERE id=7")
@@ -97,7 +129,7 @@ func TestNothingIsReadTwice(t *testing.T) {
 	exec("TRUNCATE known.b")
 	exec("UPDATE known.m SET v=1")
 	plan("table/known/b")()
-	live := safety()
+	live = safety()
 	if got := live.Reused(); !slices.Contains(got, "table/known/a") || slices.Contains(got, "table/known/b") {
 		t.Errorf("taken over from the backup: %v", got)
 	}
