@@ -26,6 +26,7 @@ const (
 type writer struct {
 	s     *session
 	db    *sql.DB
+	side  *sql.DB // for tables of the product's own that other servers are not to hear of; it may be db
 	token string
 }
 
@@ -49,7 +50,7 @@ func (s *session) claim(ctx context.Context, run plugins.Run) (*writer, error) {
 		return nil, err
 	}
 	var err error
-	w.db, err = newPool(s.cfg, writerSetup, func(ctx context.Context, c driver.Conn) error {
+	guard := func(ctx context.Context, c driver.Conn) error {
 		if err := takeSlot(ctx, c, "w"); err != nil {
 			return err
 		}
@@ -61,7 +62,13 @@ func (s *session) claim(ctx context.Context, run plugins.Run) (*writer, error) {
 			return errTaken
 		}
 		return nil
-	})
+	}
+	if w.db, err = newPool(s.cfg, writerSetup, guard); err != nil {
+		return nil, err
+	}
+	if w.side = w.db; !s.wsrep {
+		w.side, err = newPool(s.cfg, writerSetup+", sql_log_bin=0", guard)
+	}
 	return w, err
 }
 
@@ -69,10 +76,10 @@ func (s *session) claim(ctx context.Context, run plugins.Run) (*writer, error) {
 // the SQL expression for where the server stands.
 func (s *session) raise(ctx context.Context, epoch uint64, token, position string) error {
 	e := strconv.FormatUint(epoch, 10)
-	err := s.own(ctx, func() (sql.Result, error) {
-		return s.local.ExecContext(ctx, "INSERT INTO "+claimTable+" (id,epoch,token,since,position) VALUES (1,"+e+",'"+token+"',UTC_TIMESTAMP(6),"+position+")"+
+	err := s.own(ctx, nil, func() (int64, error) {
+		return affected(s.local.ExecContext(ctx, "INSERT INTO "+claimTable+" (id,epoch,token,since,position) VALUES (1,"+e+",'"+token+"',UTC_TIMESTAMP(6),"+position+")"+
 			" ON DUPLICATE KEY UPDATE token=IF(epoch<=VALUES(epoch),VALUES(token),token), since=IF(epoch<=VALUES(epoch),VALUES(since),since),"+
-			" position=IF(epoch<=VALUES(epoch),VALUES(position),position), epoch=GREATEST(epoch,VALUES(epoch))")
+			" position=IF(epoch<=VALUES(epoch),VALUES(position),position), epoch=GREATEST(epoch,VALUES(epoch))"))
 	})
 	if err != nil {
 		return fmt.Errorf("claim the server for epoch %s: %w", e, err)
@@ -101,8 +108,8 @@ func (s *session) pass(ctx context.Context, run plugins.Run) error {
 // finished notes the server's position after the run's last write. It is not
 // written to the binary log, so the position stays what it says.
 func (w *writer) finished(ctx context.Context) error {
-	return w.s.own(ctx, func() (sql.Result, error) {
-		return w.s.local.ExecContext(ctx, "UPDATE "+claimTable+" SET position=@@GLOBAL.gtid_binlog_pos WHERE id=1 AND token='"+w.token+"'")
+	return w.s.own(ctx, nil, func() (int64, error) {
+		return affected(w.s.local.ExecContext(ctx, "UPDATE "+claimTable+" SET position=@@GLOBAL.gtid_binlog_pos WHERE id=1 AND token='"+w.token+"'"))
 	})
 }
 
@@ -131,8 +138,10 @@ func (w *writer) check(ctx context.Context, db querier) error {
 }
 
 func (w *writer) close() {
-	if w.db != nil {
-		w.db.Close()
+	for _, db := range []*sql.DB{w.db, w.side} {
+		if db != nil {
+			db.Close()
+		}
 	}
 }
 
@@ -209,8 +218,8 @@ func (s *session) lend(ctx context.Context, variable, from, to string) error {
 	if err := s.ownSchema(ctx); err != nil {
 		return err
 	}
-	err = s.own(ctx, func() (sql.Result, error) {
-		return s.local.ExecContext(ctx, "INSERT INTO "+journalTable+" VALUES ('"+variable+"','"+from+"') ON DUPLICATE KEY UPDATE value=VALUES(value)")
+	err = s.own(ctx, nil, func() (int64, error) {
+		return affected(s.local.ExecContext(ctx, "INSERT INTO "+journalTable+" VALUES ('"+variable+"','"+from+"') ON DUPLICATE KEY UPDATE value=VALUES(value)"))
 	})
 	if err != nil {
 		return err
@@ -234,8 +243,8 @@ func (s *session) giveBack(ctx context.Context, variable string) error {
 	if _, err := s.db.ExecContext(ctx, "SET GLOBAL "+variable+"="+v); err != nil {
 		return err
 	}
-	return s.own(ctx, func() (sql.Result, error) {
-		return s.local.ExecContext(ctx, "DELETE FROM "+journalTable+" WHERE name='"+variable+"'")
+	return s.own(ctx, nil, func() (int64, error) {
+		return affected(s.local.ExecContext(ctx, "DELETE FROM "+journalTable+" WHERE name='"+variable+"'"))
 	})
 }
 
@@ -273,13 +282,19 @@ func (w *writer) journal(ctx context.Context, backup string, steps []string) err
 	if err := w.check(ctx, w.s.local); err != nil {
 		return err
 	}
+	return w.s.own(ctx, nil, func() (int64, error) { return w.writeJournal(ctx, backup, steps) })
+}
+
+// writeJournal says how many rows it wrote.
+func (w *writer) writeJournal(ctx context.Context, backup string, steps []string) (int64, error) {
 	tx, err := w.s.local.BeginTx(ctx, nil)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer tx.Rollback()
-	if _, err := tx.ExecContext(ctx, "DELETE FROM "+journalTable+" WHERE name LIKE 'step/%' OR name='restore'"); err != nil {
-		return err
+	gone, err := affected(tx.ExecContext(ctx, "DELETE FROM "+journalTable+" WHERE name LIKE 'step/%' OR name='restore'"))
+	if err != nil {
+		return 0, err
 	}
 	var rows []string
 	if backup != "" {
@@ -290,8 +305,8 @@ func (w *writer) journal(ctx context.Context, backup string, steps []string) err
 	}
 	for part := range slices.Chunk(rows, 500) {
 		if _, err := tx.ExecContext(ctx, "INSERT INTO "+journalTable+" VALUES "+strings.Join(part, ",")); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	return tx.Commit()
+	return gone + int64(len(rows)), tx.Commit()
 }

@@ -109,43 +109,55 @@ func (k *knowledge) of(at stamp, name string, form plugins.Form) (knownTable, bo
 // writeCost is how many numbers of InnoDB's counter a transaction takes that has changed a row.
 const writeCost = 2
 
-// own makes a write of the product's into its own schema, one transaction,
-// and keeps what is known: where the counter moved by this write and by
-// nothing else, tables are as they were. write says how many rows it changed;
-// one that changed none takes no number that could be relied on.
-func (s *session) own(ctx context.Context, write func() (sql.Result, error)) error {
+// own makes a write of the product's, one transaction, and keeps what is
+// known: where the counter moved by this write and by nothing else, tables
+// are as they were, apart from what the write did to them: changed, which may
+// be nil, says that. write says how many rows it wrote; one that wrote none
+// takes no number that could be relied on.
+func (s *session) own(ctx context.Context, changed func(tables map[string]knownTable), write func() (int64, error)) error {
 	before, err := s.stamp(ctx, s.db)
 	if err != nil {
 		return err
 	}
-	res, err := write()
-	if err != nil {
-		return err
-	}
-	if n, err := res.RowsAffected(); err != nil || n == 0 {
+	n, err := write()
+	if err != nil || n == 0 {
 		return err
 	}
 	after, err := s.stamp(ctx, s.db)
 	if err != nil {
 		return err
 	}
-	s.known.follow(before, after)
+	s.known.follow(before, after, changed)
 	return nil
+}
+
+// affected is for own what a statement did.
+func affected(r sql.Result, err error) (int64, error) {
+	if err != nil {
+		return 0, err
+	}
+	return r.RowsAffected()
 }
 
 // follow takes what is known at a stamp over to a later one, if nothing but
 // one write of the product's lies between them.
-func (k *knowledge) follow(before, after stamp) {
+func (k *knowledge) follow(before, after stamp, changed func(map[string]knownTable)) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if changed != nil {
+		k.safety.at = stamp{} // what the safety backup says is no longer so
+	}
 	ours := before
 	ours.counter += writeCost
 	if !ours.same(after) {
 		return
 	}
-	for _, at := range []*stamp{&k.at, &k.safety.at} {
-		if at.same(before) {
-			*at = after
+	if k.safety.at.same(before) {
+		k.safety.at = after
+	}
+	if k.at.same(before) {
+		if k.at = after; changed != nil {
+			changed(k.tables)
 		}
 	}
 }
