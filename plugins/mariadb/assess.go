@@ -210,7 +210,11 @@ func (a *assessment) look(ctx context.Context, s *session, run plugins.Run, r pl
 				again = append(again, objects[name])
 				return
 			}
-			s.known.note(a.at, a.live.tables[name], name, knownTable{form: form, digest: sum.digest, want: info.Digest, diff: d})
+			k := knownTable{form: form, digest: sum.digest, want: info.Digest, diff: d}
+			if p := pieces[name]; info.Records > 0 && len(p) <= maxStitched {
+				k.pieces = p
+			}
+			s.known.note(a.at, a.live.tables[name], name, k)
 			verdict(objects[name], equal, d)
 		})
 }

@@ -223,11 +223,7 @@ func (d *delta) span(ctx context.Context, conn, to *sql.Conn, told plugins.Artif
 // rows reads the live rows of one stretch.
 func (d *delta) rows(ctx context.Context, conn *sql.Conn, told plugins.ArtifactReader, sp span, step func(k, v []byte) error) error {
 	if told == nil {
-		where := " WHERE " + sp.lo
-		if sp.hi != "" {
-			where += " AND NOT " + sp.hi
-		}
-		err := readRows(ctx, conn, d.l.table.planAs(d.live+where, false), step)
+		err := readRows(ctx, conn, d.l.table.planAs(d.live+sp.where(), false), step)
 		if errors.Is(err, errOrder) {
 			return errStale
 		}

@@ -62,12 +62,13 @@ type knowledge struct {
 }
 
 // knownTable is the digest of a table, as rows of a form. Where it was
-// compared with an artifact and differs, it says where.
+// compared with an artifact, of digest want, and differs, it says where.
 type knownTable struct {
 	form   plugins.Form
 	digest plugins.Digest
 	want   plugins.Digest
 	diff   *difference
+	pieces []plugins.PieceInfo // of that artifact; none where they are too many
 }
 
 // knowledge of the server that a session is connected to; it outlives the session.

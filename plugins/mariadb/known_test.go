@@ -118,7 +118,25 @@ func TestNothingIsReadTwice(t *testing.T) {
 		exec("DELETE FROM known.a WHERE id=500")
 		run = newRun(t, plugins.OpRestore)
 		plan("table/known/a")()
-		run.Live = safety()
+		reads("safety backup of few changed rows", 4000, func() {
+			live := safety()
+			if n := live.SharedPieces("table/known/a"); n < 100 {
+				t.Errorf("%d pieces taken over", n)
+			}
+			sum := plugins.Digest{}
+			if r, err := live.Open(t.Context(), "table/known/a"); err != nil {
+				t.Error(err)
+			} else {
+				for k, v, err := r.Next(); err == nil; k, v, err = r.Next() {
+					sum.Add(k, v)
+				}
+				_ = r.Close()
+			}
+			if is, err := s.Digest(t.Context(), newRun(t, plugins.OpBackup)); err != nil || is["table/known/a"] != sum {
+				t.Errorf("the safety backup holds %v, the server %v: %v", sum, is["table/known/a"], err)
+			}
+			run.Live = live
+		})
 		most := 9000
 		if foreign {
 			most = 65_000
