@@ -54,6 +54,14 @@ type RecordWriter interface {
 	Abort() // safe after Commit, then without effect
 }
 
+// PieceSharer is a RecordWriter that can store pieces of an Ordered artifact by what they are known to hold.
+type PieceSharer interface {
+	// SharePieces stores, as the next records, those of pieces from (included) to to (excluded) of a
+	// recent backup of this unit that holds an artifact of the same name with this digest and these
+	// pieces, all of the stretch still there; false: there is none, and nothing was stored.
+	SharePieces(d Digest, pieces []PieceInfo, from, to int) (bool, error)
+}
+
 // ArtifactInfo is a stored artifact.
 type ArtifactInfo struct {
 	Artifact

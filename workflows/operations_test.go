@@ -177,6 +177,16 @@ func TestRestore(t *testing.T) {
 	if order[0] != "VerifyStored" || order[1] != "Fence" || order[2] != "EnterMaintenance" || order[len(order)-1] != "ExitMaintenance" {
 		t.Errorf("order %v: verified first, maintenance around everything", order)
 	}
+	w.hooksUndone(t, len(w.units))
+}
+
+// hooksUndone: whatever pre-hooks did is undone, for so many units, after the last proof.
+func (w *world) hooksUndone(t *testing.T, units int) {
+	t.Helper()
+	end := slices.DeleteFunc(slices.Clone(w.calls), func(c string) bool { return c != "CompareUnit" && c != "CompareRollback" && c != "PostHook" })
+	if n := len(end) - units; n < 1 || end[n-1] == "PostHook" || slices.ContainsFunc(end[n:], func(c string) bool { return c != "PostHook" }) {
+		t.Errorf("order %v: want the post-hooks of %d units after the last proof", end, units)
+	}
 }
 
 // More members of one instance than a VM has slots: each waits for the others, as those of a Cassandra ring do.
@@ -223,6 +233,9 @@ func TestRestore_phaseFails(t *testing.T) {
 			}
 			if written && w.outcome != "rolled back" {
 				t.Errorf("outcome %q", w.outcome)
+			}
+			if written && step == "SwitchAccounts" {
+				w.hooksUndone(t, len(w.units)-1) // accounts are switched before the last unit is begun
 			}
 		})
 	}

@@ -17,6 +17,10 @@ const repairPasses = 3
 // backup what the live data is, instead of reading it once more.
 const freshSafety = "fresh-safety"
 
+// hooksUndone is the change by which a restore runs its post-hooks; before it
+// only backups did.
+const hooksUndone = "hooks-undone"
+
 // Restore puts the estate, or some of its components, back to a backup.
 func Restore(ctx workflow.Context, in RestoreInput) (Result, error) {
 	op := "restore"
@@ -190,7 +194,23 @@ func (r *run) write(ctx workflow.Context, w *work) error {
 			return err
 		}
 	}
-	return r.prove(ctx, w, slices.Concat(all, last), false)
+	if err := r.prove(ctx, w, slices.Concat(all, last), false); err != nil {
+		return err
+	}
+	if workflow.GetVersion(ctx, hooksUndone, workflow.DefaultVersion, 1) == 1 {
+		r.undoHooks(ctx, w)
+	}
+	return nil
+}
+
+// undoHooks gives back what the pre-hooks of a restore took, once the data is
+// proven. Nothing of the data depends on it, so a failure is a warning.
+func (r *run) undoHooks(ctx workflow.Context, w *work) {
+	ctx, done := workflow.NewDisconnectedContext(ctx)
+	defer done()
+	if err := r.hooks(ctx, w.units, w.op, w.source, true); err != nil {
+		r.warn("%s: what the hook before the restore had switched off is off still; the next backup or restore of the unit switches it on", cause(err))
+	}
 }
 
 // writeGroup restores units in parallel.

@@ -35,6 +35,10 @@ type recordWriter struct {
 	indexHeld                int
 	parts                    []*part
 
+	sourced     bool // source was looked for
+	source      *manifest.UnitFile
+	sourceParts []manifest.Part // of the artifact whose pieces are shared
+
 	mu      sync.Mutex
 	failed  error // of a piece in the background
 	err     error
@@ -168,20 +172,28 @@ func (w *recordWriter) finishPiece() (*build, *part, error) {
 	if w.a.Form == plugins.Ordered {
 		e.first, e.last = w.first, w.last
 	}
-	n := len(w.index)
-	w.index = appendEntry(w.index, e)
-	if !w.u.s.index.add(len(w.index) - n) {
-		return nil, nil, w.fail(fmt.Errorf("keys too long for so many pieces: %w: the boundary keys of the open artifacts exceed %d bytes", plugins.ErrData, manifest.MaxIndex))
-	}
-	w.indexHeld += len(w.index) - n
 	p := &part{manifest.Part{Length: w.cur.size, Records: w.records}}
-	w.parts = append(w.parts, p)
-	w.total.Merge(w.digest)
-	w.totalRecords += w.records
-	w.totalBytes += w.bytes
+	if err := w.enter(e, p); err != nil {
+		return nil, nil, err
+	}
 	b := w.cur
 	w.cur, w.records, w.bytes, w.digest = w.newBuild(), 0, 0, plugins.Digest{}
 	return b, p, nil
+}
+
+// enter adds a piece to the artifact.
+func (w *recordWriter) enter(e indexEntry, p *part) error {
+	n := len(w.index)
+	w.index = appendEntry(w.index, e)
+	if !w.u.s.index.add(len(w.index) - n) {
+		return w.fail(fmt.Errorf("keys too long for so many pieces: %w: the boundary keys of the open artifacts exceed %d bytes", plugins.ErrData, manifest.MaxIndex))
+	}
+	w.indexHeld += len(w.index) - n
+	w.parts = append(w.parts, p)
+	w.total.Merge(e.digest)
+	w.totalRecords += p.Records
+	w.totalBytes += e.bytes
+	return nil
 }
 
 // cut ends the current piece and has it stored, in the background if there is

@@ -153,6 +153,9 @@ func (a *assessment) compareRows(ctx context.Context, s *session, run plugins.Ru
 			verdict(o, k.digest == info.Digest, k.diff)
 			continue
 		}
+		if was, ok := a.told[info.Name]; ok {
+			s.known.told(was, a.live.tables[info.Name])
+		}
 		equal, diff, known, err := a.toldTable(ctx, run.Live, r, info)
 		if err != nil {
 			return fmt.Errorf("compare table %s.%s: %w", o.Schema, o.Name, err)
@@ -207,7 +210,11 @@ func (a *assessment) look(ctx context.Context, s *session, run plugins.Run, r pl
 				again = append(again, objects[name])
 				return
 			}
-			s.known.note(a.at, a.live.tables[name], name, knownTable{form: form, digest: sum.digest, want: info.Digest, diff: d})
+			k := knownTable{form: form, digest: sum.digest, want: info.Digest, diff: d}
+			if p := pieces[name]; info.Records > 0 && len(p) <= maxStitched {
+				k.pieces = p
+			}
+			s.known.note(a.at, a.live.tables[name], name, k)
 			verdict(objects[name], equal, d)
 		})
 }

@@ -198,6 +198,9 @@ func (c *copier) table(ctx context.Context, conn *sql.Conn, t *tableInfo) error 
 	if done, err := c.known(ctx, t, name); done || err != nil {
 		return err
 	}
+	if done, err := c.stitch(ctx, conn, t, name); done || err != nil {
+		return err
+	}
 	err := c.stream(ctx, conn, name, t.plan(c.unordered[name]))
 	if errors.Is(err, errOrder) {
 		c.run.Log.Debug("rows not in key order, written unordered", "table", t.schema+"."+t.name)

@@ -26,6 +26,7 @@ const (
 type writer struct {
 	s     *session
 	db    *sql.DB
+	side  *sql.DB // for tables of the product's own that other servers are not to hear of; it may be db
 	token string
 }
 
@@ -49,7 +50,7 @@ func (s *session) claim(ctx context.Context, run plugins.Run) (*writer, error) {
 		return nil, err
 	}
 	var err error
-	w.db, err = newPool(s.cfg, writerSetup, func(ctx context.Context, c driver.Conn) error {
+	guard := func(ctx context.Context, c driver.Conn) error {
 		if err := takeSlot(ctx, c, "w"); err != nil {
 			return err
 		}
@@ -61,7 +62,13 @@ func (s *session) claim(ctx context.Context, run plugins.Run) (*writer, error) {
 			return errTaken
 		}
 		return nil
-	})
+	}
+	if w.db, err = newPool(s.cfg, writerSetup, guard); err != nil {
+		return nil, err
+	}
+	if w.side = w.db; !s.wsrep {
+		w.side, err = newPool(s.cfg, writerSetup+", sql_log_bin=0", guard)
+	}
 	return w, err
 }
 
@@ -69,9 +76,11 @@ func (s *session) claim(ctx context.Context, run plugins.Run) (*writer, error) {
 // the SQL expression for where the server stands.
 func (s *session) raise(ctx context.Context, epoch uint64, token, position string) error {
 	e := strconv.FormatUint(epoch, 10)
-	_, err := s.local.ExecContext(ctx, "INSERT INTO "+claimTable+" (id,epoch,token,since,position) VALUES (1,"+e+",'"+token+"',UTC_TIMESTAMP(6),"+position+")"+
-		" ON DUPLICATE KEY UPDATE token=IF(epoch<=VALUES(epoch),VALUES(token),token), since=IF(epoch<=VALUES(epoch),VALUES(since),since),"+
-		" position=IF(epoch<=VALUES(epoch),VALUES(position),position), epoch=GREATEST(epoch,VALUES(epoch))")
+	err := s.own(ctx, nil, func() (int64, error) {
+		return affected(s.local.ExecContext(ctx, "INSERT INTO "+claimTable+" (id,epoch,token,since,position) VALUES (1,"+e+",'"+token+"',UTC_TIMESTAMP(6),"+position+")"+
+			" ON DUPLICATE KEY UPDATE token=IF(epoch<=VALUES(epoch),VALUES(token),token), since=IF(epoch<=VALUES(epoch),VALUES(since),since),"+
+			" position=IF(epoch<=VALUES(epoch),VALUES(position),position), epoch=GREATEST(epoch,VALUES(epoch))"))
+	})
 	if err != nil {
 		return fmt.Errorf("claim the server for epoch %s: %w", e, err)
 	}
@@ -99,8 +108,9 @@ func (s *session) pass(ctx context.Context, run plugins.Run) error {
 // finished notes the server's position after the run's last write. It is not
 // written to the binary log, so the position stays what it says.
 func (w *writer) finished(ctx context.Context) error {
-	_, err := w.s.local.ExecContext(ctx, "UPDATE "+claimTable+" SET position=@@GLOBAL.gtid_binlog_pos WHERE id=1 AND token='"+w.token+"'")
-	return err
+	return w.s.own(ctx, nil, func() (int64, error) {
+		return affected(w.s.local.ExecContext(ctx, "UPDATE "+claimTable+" SET position=@@GLOBAL.gtid_binlog_pos WHERE id=1 AND token='"+w.token+"'"))
+	})
 }
 
 // overtaken says whether somebody wrote after the run's last write. Without a
@@ -128,10 +138,17 @@ func (w *writer) check(ctx context.Context, db querier) error {
 }
 
 func (w *writer) close() {
-	if w.db != nil {
-		w.db.Close()
+	for _, db := range []*sql.DB{w.db, w.side} {
+		if db != nil {
+			db.Close()
+		}
 	}
 }
+
+// noStatistics keeps the server from counting what is in these tables, some
+// seconds after each write: it writes down the result, which is a transaction
+// that nobody can tell from somebody else's (see known.go).
+const noStatistics = " STATS_PERSISTENT=0 STATS_AUTO_RECALC=0"
 
 // ownSchema makes the product's schema and tables if they are missing. They
 // speak of this server's connections, so nothing about them is replicated.
@@ -148,14 +165,16 @@ func (s *session) ownSchema(ctx context.Context) error {
 		db.SetMaxOpenConns(2)
 		s.local = db
 	}
-	n, err := value(ctx, s.db, "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA='"+ownSchema+"' AND TABLE_NAME IN ('claim','journal')")
+	n, err := value(ctx, s.db, "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA='"+ownSchema+"' AND TABLE_NAME IN ('claim','journal') AND LOWER(CREATE_OPTIONS) LIKE '%stats_persistent=0%'")
 	if err != nil || n == "2" {
 		return err
 	}
 	for _, stmt := range []string{
 		"CREATE DATABASE IF NOT EXISTS `" + ownSchema + "` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
-		"CREATE TABLE IF NOT EXISTS " + claimTable + " (id TINYINT PRIMARY KEY, epoch BIGINT UNSIGNED NOT NULL, token VARCHAR(64) NOT NULL, since DATETIME(6) NOT NULL, position TEXT NOT NULL) ENGINE=InnoDB",
-		"CREATE TABLE IF NOT EXISTS " + journalTable + " (name VARCHAR(190) PRIMARY KEY, value LONGTEXT NOT NULL) ENGINE=InnoDB",
+		"CREATE TABLE IF NOT EXISTS " + claimTable + " (id TINYINT PRIMARY KEY, epoch BIGINT UNSIGNED NOT NULL, token VARCHAR(64) NOT NULL, since DATETIME(6) NOT NULL, position TEXT NOT NULL) ENGINE=InnoDB" + noStatistics,
+		"CREATE TABLE IF NOT EXISTS " + journalTable + " (name VARCHAR(190) PRIMARY KEY, value LONGTEXT NOT NULL) ENGINE=InnoDB" + noStatistics,
+		"ALTER TABLE " + claimTable + noStatistics, // of a version that did not say so
+		"ALTER TABLE " + journalTable + noStatistics,
 	} {
 		if _, err := s.local.ExecContext(ctx, stmt); err != nil {
 			return fmt.Errorf("make the product's schema: %w", err)
@@ -199,7 +218,10 @@ func (s *session) lend(ctx context.Context, variable, from, to string) error {
 	if err := s.ownSchema(ctx); err != nil {
 		return err
 	}
-	if _, err := s.local.ExecContext(ctx, "REPLACE INTO "+journalTable+" VALUES ('"+variable+"','"+from+"')"); err != nil {
+	err = s.own(ctx, nil, func() (int64, error) {
+		return affected(s.local.ExecContext(ctx, "INSERT INTO "+journalTable+" VALUES ('"+variable+"','"+from+"') ON DUPLICATE KEY UPDATE value=VALUES(value)"))
+	})
+	if err != nil {
 		return err
 	}
 	_, err = s.db.ExecContext(ctx, "SET GLOBAL "+variable+"="+to)
@@ -221,8 +243,9 @@ func (s *session) giveBack(ctx context.Context, variable string) error {
 	if _, err := s.db.ExecContext(ctx, "SET GLOBAL "+variable+"="+v); err != nil {
 		return err
 	}
-	_, err = s.local.ExecContext(ctx, "DELETE FROM "+journalTable+" WHERE name='"+variable+"'")
-	return err
+	return s.own(ctx, nil, func() (int64, error) {
+		return affected(s.local.ExecContext(ctx, "DELETE FROM "+journalTable+" WHERE name='"+variable+"'"))
+	})
 }
 
 // stopEvents switches the event scheduler off, when it is on.
@@ -259,13 +282,19 @@ func (w *writer) journal(ctx context.Context, backup string, steps []string) err
 	if err := w.check(ctx, w.s.local); err != nil {
 		return err
 	}
+	return w.s.own(ctx, nil, func() (int64, error) { return w.writeJournal(ctx, backup, steps) })
+}
+
+// writeJournal says how many rows it wrote.
+func (w *writer) writeJournal(ctx context.Context, backup string, steps []string) (int64, error) {
 	tx, err := w.s.local.BeginTx(ctx, nil)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer tx.Rollback()
-	if _, err := tx.ExecContext(ctx, "DELETE FROM "+journalTable+" WHERE name LIKE 'step/%' OR name='restore'"); err != nil {
-		return err
+	gone, err := affected(tx.ExecContext(ctx, "DELETE FROM "+journalTable+" WHERE name LIKE 'step/%' OR name='restore'"))
+	if err != nil {
+		return 0, err
 	}
 	var rows []string
 	if backup != "" {
@@ -276,8 +305,8 @@ func (w *writer) journal(ctx context.Context, backup string, steps []string) err
 	}
 	for part := range slices.Chunk(rows, 500) {
 		if _, err := tx.ExecContext(ctx, "INSERT INTO "+journalTable+" VALUES "+strings.Join(part, ",")); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	return tx.Commit()
+	return gone + int64(len(rows)), tx.Commit()
 }

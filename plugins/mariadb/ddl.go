@@ -156,12 +156,15 @@ func qualifyReference(fk, schema string) string {
 }
 
 // rename puts another qualified name into a CREATE TABLE or CREATE SEQUENCE.
-func rename(ddl, schema, table string) string {
+func rename(ddl, schema, table string) string { return renameTo(ddl, qq(schema, table)) }
+
+// renameTo is rename to a name that is quoted already.
+func renameTo(ddl, name string) string {
 	i := strings.IndexByte(ddl, '`')
 	if i < 0 {
 		return ddl
 	}
-	return ddl[:i] + qq(schema, table) + ddl[min(skipQuoted(ddl, i)+1, len(ddl)):]
+	return ddl[:i] + name + ddl[min(skipQuoted(ddl, i)+1, len(ddl)):]
 }
 
 // withAuto puts an AUTO_INCREMENT counter back into a CREATE TABLE.

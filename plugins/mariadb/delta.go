@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -82,22 +83,21 @@ func (d *delta) prepare(ctx context.Context) error {
 	diff := x.a.diffs[o.artifact()]
 	d.live, d.plan, d.max = qq(o.Schema, o.Name), t.plan(false), x.s.deltaMax(d.l.info)
 	d.l.table = t
-	i, _ := slices.BinarySearch(x.schemas, o.Schema)
+	ddl, ok := splitTable(string(o.DDL))
+	if !ok {
+		return errTooMuch
+	}
+	ddl = ddl.bare()
 	for _, s := range []struct {
 		side *deltaSide
 		kind string
 	}{{&d.cut, "cut"}, {&d.add, "add"}} {
-		schema := deltaSchema(x.run.Epoch, s.kind, i)
-		s.side.name = qq(schema, o.Name)
-		ddl, ok := splitTable(string(o.DDL))
-		if !ok {
-			return errTooMuch
-		}
-		if _, err := x.w.db.ExecContext(ctx, rename(ddl.bare().String(), schema, o.Name)); err != nil {
+		s.side.name = deltaTable(x.run.Epoch, s.kind, d.l.number)
+		if err := d.make(ctx, ddl, s.side.name); err != nil {
 			return fmt.Errorf("make %s: %w", s.side.name, err)
 		}
 	}
-	to, err := x.w.db.Conn(ctx)
+	to, err := x.w.side.Conn(ctx)
 	if err != nil {
 		return err
 	}
@@ -118,6 +118,24 @@ func (d *delta) prepare(ctx context.Context) error {
 		return errStale
 	}
 	return nil
+}
+
+var charsetOption = regexp.MustCompile(`^\) ENGINE=.*?( DEFAULT CHARSET=\w+(?: COLLATE=\w+)?)`)
+
+// make makes a table for rows to go or to come. Where Aria can have it, that
+// takes no number of InnoDB's counter, and what is known of all other tables
+// stays known; see known.go.
+func (d *delta) make(ctx context.Context, t createTable, name string) error {
+	if m := charsetOption.FindStringSubmatch(t.tail); m != nil && !d.l.x.s.wsrep {
+		plain := t
+		plain.tail = ") ENGINE=Aria TRANSACTIONAL=0" + m[1]
+		_, err := d.l.x.w.side.ExecContext(ctx, renameTo(plain.String(), name))
+		if err == nil || number(err) == 0 {
+			return err
+		}
+	}
+	_, err := d.l.x.w.side.ExecContext(ctx, renameTo(t.String(), name))
+	return err
 }
 
 // spans compares all stretches, several at once: rows are told apart faster
@@ -205,11 +223,7 @@ func (d *delta) span(ctx context.Context, conn, to *sql.Conn, told plugins.Artif
 // rows reads the live rows of one stretch.
 func (d *delta) rows(ctx context.Context, conn *sql.Conn, told plugins.ArtifactReader, sp span, step func(k, v []byte) error) error {
 	if told == nil {
-		where := " WHERE " + sp.lo
-		if sp.hi != "" {
-			where += " AND NOT " + sp.hi
-		}
-		err := readRows(ctx, conn, d.l.table.planAs(d.live+where, false), step)
+		err := readRows(ctx, conn, d.l.table.planAs(d.live+sp.where(), false), step)
 		if errors.Is(err, errOrder) {
 			return errStale
 		}
@@ -288,7 +302,15 @@ func (d *delta) apply(ctx context.Context, conn *sql.Conn) (fits bool, err error
 	if err := x.w.check(ctx, conn); err != nil {
 		return false, err
 	}
-	why := d.transact(ctx, conn)
+	// The rows put in are read back before the commit, and those taken out are counted.
+	name, was, is := d.l.info.Name, x.a.diffs[d.l.info.Name].live, d.l.info.Digest
+	why := x.s.own(ctx, func(tables map[string]knownTable) {
+		if t := tables[name]; t.form == plugins.Ordered && t.digest == was {
+			tables[name] = knownTable{form: plugins.Ordered, digest: is}
+		} else {
+			delete(tables, name)
+		}
+	}, func() (int64, error) { return d.cut.sum.Records + d.add.sum.Records, d.transact(ctx, conn) })
 	if why == nil {
 		x.rows.Add(d.cut.sum.Records + d.add.sum.Records)
 		x.run.Report(plugins.Status{Phase: "load", Item: d.l.info.Name, Bytes: x.bytes.Add(d.cut.bytes + d.add.bytes), Total: x.total})

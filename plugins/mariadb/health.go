@@ -75,18 +75,19 @@ func (s *session) Health(ctx context.Context) (plugins.Health, error) {
 	if left, err := s.leftovers(ctx); err != nil {
 		return h, classify(ctx, err)
 	} else if len(left) > 0 {
-		worse(plugins.Amber, "schemas of an unfinished restore: %s; the next restore uses or removes them", strings.Join(left, ", "))
+		worse(plugins.Amber, "left by an unfinished restore: %s; the next restore uses or removes them", strings.Join(left, ", "))
 	}
 	return h, nil
 }
 
-// leftovers lists shadow schemas of restores.
+// leftovers lists shadow schemas of restores, and tables with rows to go or to come.
 func (s *session) leftovers(ctx context.Context) ([]string, error) {
-	names, err := column(ctx, s.db, "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME LIKE '\\_cso\\_%' ORDER BY 1")
+	names, err := table(ctx, s.db, "SELECT '',SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME LIKE '\\_cso\\_%'"+
+		" UNION ALL SELECT '"+ownSchema+".',TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA='"+ownSchema+"' AND TABLE_NAME LIKE '\\_cso\\_%' ORDER BY 1,2")
 	var out []string
 	for _, n := range names {
-		if shadowName.MatchString(n) {
-			out = append(out, n)
+		if shadowName.MatchString(n[1]) {
+			out = append(out, n[0]+n[1])
 		}
 	}
 	return out, err

@@ -55,15 +55,20 @@ type knowledge struct {
 	mu     sync.Mutex
 	at     stamp
 	tables map[string]knownTable
+	safety struct { // the last safety backup
+		pin string
+		at  stamp
+	}
 }
 
 // knownTable is the digest of a table, as rows of a form. Where it was
-// compared with an artifact and differs, it says where.
+// compared with an artifact, of digest want, and differs, it says where.
 type knownTable struct {
 	form   plugins.Form
 	digest plugins.Digest
 	want   plugins.Digest
 	diff   *difference
+	pieces []plugins.PieceInfo // of that artifact; none where they are too many
 }
 
 // knowledge of the server that a session is connected to; it outlives the session.
@@ -102,39 +107,88 @@ func (k *knowledge) of(at stamp, name string, form plugins.Form) (knownTable, bo
 	return t, ok && k.at.same(at) && t.form == form
 }
 
-// claimCost is how many numbers of InnoDB's counter the claim of an epoch takes: one transaction.
-const claimCost = 2
+// writeCost is how many numbers of InnoDB's counter a transaction takes that has changed a row.
+const writeCost = 2
 
-// passOn is pass that keeps what is known: where the counter moved by the
-// claim's own transaction and by nothing else, tables are as they were.
-func (s *session) passOn(ctx context.Context, run plugins.Run) error {
-	// An earlier attempt of this run has claimed it: nothing is written, so that no number is ours.
-	if epoch, err := s.claimed(ctx); err == nil && epoch == run.Epoch {
-		return nil
-	}
+// own makes a write of the product's, one transaction, and keeps what is
+// known: where the counter moved by this write and by nothing else, tables
+// are as they were, apart from what the write did to them: changed, which may
+// be nil, says that. write says how many rows it wrote; one that wrote none
+// takes no number that could be relied on.
+func (s *session) own(ctx context.Context, changed func(tables map[string]knownTable), write func() (int64, error)) error {
 	before, err := s.stamp(ctx, s.db)
 	if err != nil {
 		return err
 	}
-	if err := s.pass(ctx, run); err != nil {
-		if errors.Is(err, plugins.ErrFenced) || ctx.Err() != nil {
-			return err
-		}
-		run.Log.Warn("the server cannot be claimed before the safety backup", "why", err) // the restore claims it or says why not
-		return nil
+	n, err := write()
+	if err != nil || n == 0 {
+		return err
 	}
 	after, err := s.stamp(ctx, s.db)
 	if err != nil {
 		return err
 	}
-	s.known.mu.Lock()
-	defer s.known.mu.Unlock()
-	ours := before
-	ours.counter += claimCost
-	if s.known.at.same(before) && ours.same(after) {
-		s.known.at = after
-	}
+	s.known.follow(before, after, changed)
 	return nil
+}
+
+// affected is for own what a statement did.
+func affected(r sql.Result, err error) (int64, error) {
+	if err != nil {
+		return 0, err
+	}
+	return r.RowsAffected()
+}
+
+// follow takes what is known at a stamp over to a later one, if nothing but
+// one write of the product's lies between them.
+func (k *knowledge) follow(before, after stamp, changed func(map[string]knownTable)) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if changed != nil {
+		k.safety.at = stamp{} // what the safety backup says is no longer so
+	}
+	ours := before
+	ours.counter += writeCost
+	if !ours.same(after) {
+		return
+	}
+	if k.safety.at.same(before) {
+		k.safety.at = after
+	}
+	if k.at.same(before) {
+		if k.at = after; changed != nil {
+			changed(k.tables)
+		}
+	}
+}
+
+// passOn is pass before the safety backup, so that a server that cannot be claimed is found by the restore.
+func (s *session) passOn(ctx context.Context, run plugins.Run) error {
+	err := s.pass(ctx, run)
+	if err == nil || errors.Is(err, plugins.ErrFenced) || ctx.Err() != nil {
+		return err
+	}
+	run.Log.Warn("the server cannot be claimed before the safety backup", "why", err) // the restore claims it or says why not
+	return nil
+}
+
+// pinned remembers at which stamp a safety backup is taken.
+func (k *knowledge) pinned(id string, at stamp) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.safety.pin, k.safety.at = id, at
+}
+
+// told notes what a safety backup says of a table, if it is the last one taken.
+func (k *knowledge) told(i plugins.ArtifactInfo, of *tableInfo) {
+	k.mu.Lock()
+	at := k.safety.at
+	if i.Pin == "" || i.Pin != k.safety.pin {
+		at = stamp{}
+	}
+	k.mu.Unlock()
+	k.note(at, of, i.Name, knownTable{form: i.Form, digest: i.Digest})
 }
 
 // still starts snapshots on all connections at one point and gives its stamp.

@@ -31,17 +31,11 @@ func (x *restorer) load(ctx context.Context) error {
 		return int(min(max(x.a.artifacts[b.artifact()].Bytes-x.a.artifacts[a.artifact()].Bytes, -1), 1))
 	})
 	for i, schema := range x.schemas {
-		if !slices.ContainsFunc(list, func(o *object) bool { return o.Schema == schema }) {
+		if !slices.ContainsFunc(list, func(o *object) bool { return o.Schema == schema && !x.a.deltaFits(o) }) {
 			continue
 		}
-		names := []string{shadowSchema(x.run.Epoch, i)}
-		if slices.ContainsFunc(list, func(o *object) bool { return o.Schema == schema && x.a.deltaFits(o) }) {
-			names = append(names, deltaSchema(x.run.Epoch, "cut", i), deltaSchema(x.run.Epoch, "add", i))
-		}
-		for _, n := range names {
-			if _, err := x.w.db.ExecContext(ctx, "CREATE DATABASE IF NOT EXISTS "+q(n)+" CHARACTER SET utf8mb4"); err != nil {
-				return fmt.Errorf("make a shadow schema: %w", err)
-			}
+		if err := x.makeShadow(ctx, shadowSchema(x.run.Epoch, i)); err != nil {
+			return err
 		}
 	}
 	// What a killed attempt of this run has left; almost always nothing.
@@ -60,12 +54,12 @@ func (x *restorer) load(ctx context.Context) error {
 	conns := make(chan struct{}, parallel(x.run)) // statements in flight
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(n + 1)
-	for _, o := range list {
+	for i, o := range list {
 		g.Go(func() error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			l := &tableLoad{x: x, o: o, info: x.a.artifacts[o.artifact()], shadow: x.shadow(o), slots: conns}
+			l := &tableLoad{x: x, o: o, number: i, info: x.a.artifacts[o.artifact()], shadow: x.shadow(o), slots: conns}
 			l.left = left[tableArtifact(l.shadow, o.Name)]
 			if err := x.table(ctx, l); err != nil {
 				return fmt.Errorf("load table %s.%s: %w", o.Schema, o.Name, err)
@@ -92,9 +86,25 @@ func (x *restorer) table(ctx context.Context, l *tableLoad) error {
 			return err
 		}
 		x.run.Log.Debug("the whole table is loaded", "table", l.o.Schema+"."+l.o.Name, "why", err)
-		l.table = nil
+		return x.wholeAfterAll(ctx, l)
 	}
 	return x.whole(ctx, l)
+}
+
+// wholeAfterAll is whole for a table of which single rows were to be changed.
+func (x *restorer) wholeAfterAll(ctx context.Context, l *tableLoad) error {
+	l.table = nil
+	if err := x.makeShadow(ctx, l.shadow); err != nil {
+		return err
+	}
+	return x.whole(ctx, l)
+}
+
+func (x *restorer) makeShadow(ctx context.Context, schema string) error {
+	if _, err := x.w.db.ExecContext(ctx, "CREATE DATABASE IF NOT EXISTS "+q(schema)+" CHARACTER SET utf8mb4"); err != nil {
+		return fmt.Errorf("make a shadow schema: %w", err)
+	}
+	return nil
 }
 
 // whole loads a shadow of the table, to be swapped in.
@@ -123,6 +133,7 @@ func (x *restorer) old(o *object) string {
 type tableLoad struct {
 	x      *restorer
 	o      *object
+	number int // among those to be loaded
 	info   plugins.ArtifactInfo
 	shadow string
 	slots  chan struct{}

@@ -69,6 +69,9 @@ func (s *session) Pin(ctx context.Context, run plugins.Run) (plugins.Pin, error)
 	if err != nil {
 		return nil, fmt.Errorf("pin %s: %w", s.member.Name, err)
 	}
+	if run.Operation == plugins.OpSafety {
+		s.known.pinned(p.info.ID, p.stamp)
+	}
 	return p, nil
 }
 

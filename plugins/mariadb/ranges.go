@@ -27,6 +27,14 @@ type span struct {
 	has      [2]int         // pieces of told, the second excluded
 }
 
+// where is the clause for the live rows of a stretch that has some.
+func (sp *span) where() string {
+	if sp.hi == "" {
+		return " WHERE " + sp.lo
+	}
+	return " WHERE " + sp.lo + " AND NOT " + sp.hi
+}
+
 // differ finds where a table, read as its ordered artifact was read, differs
 // from it; no spans: nowhere. A stretch ends where the live rows of a piece begin.
 func differ(pieces []plugins.PieceInfo, r rangeSum) *difference {

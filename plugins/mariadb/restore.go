@@ -122,7 +122,7 @@ func (x *restorer) restore(ctx context.Context) error {
 	return x.w.finished(ctx)
 }
 
-// sweep drops shadow schemas: of other epochs always; of this one what a
+// sweep drops shadow schemas, and tables for single rows: of other epochs always; of this one what a
 // killed attempt moved away, and with keep=false all. A table that a killed
 // attempt left aside is missing in its place and therefore loaded again.
 func (x *restorer) sweep(ctx context.Context, keep bool) error {
@@ -134,8 +134,12 @@ func (x *restorer) sweep(ctx context.Context, keep bool) error {
 		if keep && strings.HasPrefix(n, fmt.Sprintf("_cso_%d_new_", x.run.Epoch)) {
 			continue
 		}
-		if _, err := x.w.db.ExecContext(ctx, "DROP DATABASE IF EXISTS "+q(n)); err != nil {
-			return fmt.Errorf("drop schema %s of an earlier attempt: %w", n, err)
+		db, drop := x.w.db, "DROP DATABASE IF EXISTS "+q(n)
+		if t, ok := strings.CutPrefix(n, ownSchema+"."); ok {
+			db, drop = x.w.side, "DROP TABLE IF EXISTS "+qq(ownSchema, t)
+		}
+		if _, err := db.ExecContext(ctx, drop); err != nil {
+			return fmt.Errorf("drop %s of an earlier attempt: %w", n, err)
 		}
 	}
 	return nil

@@ -255,7 +255,7 @@ func (c *copier) cut(ctx context.Context, list []*tableInfo, conns []*sql.Conn) 
 		if c.unordered[name] || c.pin.spooled[name] != nil {
 			continue
 		}
-		if _, ok := c.recall(t, name); ok {
+		if k, ok := c.recall(t, name); ok && (c.sums != nil || k.diff == nil || k.mostly()) {
 			continue
 		}
 		s, err := splitBy(ctx, conns[0], t, len(conns))

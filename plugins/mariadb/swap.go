@@ -92,7 +92,8 @@ func (x *restorer) change(ctx context.Context, conn *sql.Conn) error {
 		return nil
 	}
 	// Unlike a shadow, this table may have rows that are not the backup's.
-	if _, err := conn.ExecContext(ctx, "SET SESSION unique_checks=1"); err != nil {
+	// Other servers do not have the tables with the rows to go and to come.
+	if _, err := conn.ExecContext(ctx, "SET SESSION unique_checks=1, binlog_format='ROW'"); err != nil {
 		return err
 	}
 	for _, d := range x.deltas {
@@ -103,8 +104,7 @@ func (x *restorer) change(ctx context.Context, conn *sql.Conn) error {
 		if fits {
 			continue
 		}
-		d.l.table = nil
-		if err := x.whole(ctx, d.l); err != nil {
+		if err := x.wholeAfterAll(ctx, d.l); err != nil {
 			return fmt.Errorf("load table %s.%s: %w", d.l.o.Schema, d.l.o.Name, err)
 		}
 	}

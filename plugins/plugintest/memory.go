@@ -43,6 +43,7 @@ type stored struct {
 	info   plugins.ArtifactInfo
 	pieces []piece
 	reused bool
+	shared int // pieces taken over by SharePieces
 }
 
 type piece struct {
@@ -151,6 +152,16 @@ func (m *Memory) Opens() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.opened
+}
+
+// SharedPieces is how many pieces of an artifact were taken over by SharePieces.
+func (m *Memory) SharedPieces(name string) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s := m.artifacts[name]; s != nil {
+		return s.shared
+	}
+	return 0
 }
 
 // PieceCount is the number of pieces of an artifact, of any form.

@@ -84,6 +84,38 @@ func (w *writer) Put(key, value []byte) error {
 	return nil
 }
 
+// SharePieces implements plugins.PieceSharer with the store given to After.
+func (w *writer) SharePieces(d plugins.Digest, pieces []plugins.PieceInfo, from, to int) (bool, error) {
+	if err := w.check(); err != nil {
+		return false, err
+	}
+	if w.s.info.Form != plugins.Ordered || from < 0 || to > len(pieces) || from >= to || w.any && bytes.Compare(pieces[from].First, w.last) <= 0 {
+		return false, w.fail(fmt.Errorf("artifact %q: pieces %d to %d: %w", w.s.info.Name, from, to, plugins.ErrData))
+	}
+	if w.m.previous == nil || w.m.spill != nil || w.m.previous.spill != nil {
+		return false, nil
+	}
+	w.m.previous.mu.Lock()
+	old := w.m.previous.artifacts[w.s.info.Name]
+	w.m.previous.mu.Unlock()
+	if old == nil || old.info.Form != plugins.Ordered || old.info.Digest != d || len(old.pieces) != len(pieces) {
+		return false, nil
+	}
+	w.cut()
+	for i, p := range old.pieces[from:to] {
+		if p.info.Digest != pieces[from+i].Digest {
+			return false, w.fail(fmt.Errorf("artifact %q: piece %d is another: %w", w.s.info.Name, from+i, plugins.ErrData))
+		}
+		w.s.pieces = append(w.s.pieces, p)
+		w.s.info.Records += p.info.Records
+		w.s.info.Bytes += p.info.Bytes
+		w.s.info.Digest.Merge(p.info.Digest)
+	}
+	w.last, w.any = append(w.last[:0], pieces[to-1].Last...), true
+	w.s.shared += to - from
+	return true, nil
+}
+
 func (w *writer) cut() {
 	if w.n == 0 {
 		return
