@@ -146,7 +146,7 @@ func (e *Engine) Secure(ctx context.Context, members []engine.Member) error {
 		c.Close() // done before: the last step of all needs the superuser made here
 		return AwaitRing(ctx, members)
 	}
-	c, err := dialAny(ctx, first)
+	c, err := connect(ctx, first, dialAny)
 	if err != nil {
 		return err
 	}
@@ -175,7 +175,7 @@ func (e *Engine) Secure(ctx context.Context, members []engine.Member) error {
 			}
 		}
 	}
-	admin, err := dial(ctx, first, Admin, first.Options["admin_password_file"])
+	admin, err := connect(ctx, first, Client)
 	if err != nil {
 		return err
 	}
@@ -186,18 +186,46 @@ func (e *Engine) Secure(ctx context.Context, members []engine.Member) error {
 	return AwaitRing(ctx, members)
 }
 
-// persist runs a statement as the superuser. A node that asked for its rights while the accounts were
-// moving to more nodes takes it for nobody until its cache of them ends, after two seconds.
+// persist runs a statement, which must be one that may run twice, as the superuser. A node that asked for its rights while
+// the accounts were moving to more nodes takes it for nobody until its cache of them ends, after two seconds; one that has
+// just started beside many others answers late or not at all.
 func persist(ctx context.Context, c *gocql.Session, statement string) error {
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	return retry(ctx, func() error {
 		err := c.Query(statement).WithContext(ctx).Exec()
 		var refused gocql.RequestError
-		if err == nil || !errors.As(err, &refused) || refused.Code() != gocql.ErrCodeUnauthorized || time.Now().After(deadline) {
+		if errors.As(err, &refused) && refused.Code() == gocql.ErrCodeSyntax {
+			return final{err}
+		}
+		return err
+	})
+}
+
+// connect opens a session, more than once when it has to: the machine may be busy with other servers that start.
+func connect(ctx context.Context, m engine.Member, dial func(context.Context, engine.Member) (*gocql.Session, error)) (*gocql.Session, error) {
+	var c *gocql.Session
+	err := retry(ctx, func() (err error) {
+		c, err = dial(ctx, m)
+		return err
+	})
+	return c, err
+}
+
+// final is an error that comes again however often one tries.
+type final struct{ error }
+
+func (f final) Unwrap() error { return f.error }
+
+// retry does something until it succeeds, for half a minute.
+func retry(ctx context.Context, do func() error) error {
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		err := do()
+		var last final
+		if err == nil || errors.As(err, &last) || time.Now().After(deadline) {
 			return err
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return errors.Join(ctx.Err(), err)
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
@@ -225,7 +253,7 @@ func awaitPeers(ctx context.Context, members []engine.Member) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	for _, m := range members {
-		c, err := dialAny(ctx, m)
+		c, err := connect(ctx, m, dialAny)
 		if err != nil {
 			return err
 		}

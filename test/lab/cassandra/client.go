@@ -34,7 +34,7 @@ func dialAs(ctx context.Context, m engine.Member, user, password string) (*gocql
 	c.Port = m.Ports["cql"]
 	c.ProtoVersion = 4
 	c.Authenticator = gocql.PasswordAuthenticator{Username: user, Password: password}
-	c.ConnectTimeout, c.Timeout = 5*time.Second, queryTimeout
+	c.ConnectTimeout, c.Timeout = 20*time.Second, queryTimeout // a log-in to one that starts beside many others takes long
 	c.NumConns = 2
 	c.Consistency = gocql.LocalOne
 	c.PageSize = 1000
