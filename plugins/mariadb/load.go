@@ -189,11 +189,7 @@ func (l *tableLoad) run(ctx context.Context) error {
 		if err := l.rows(ctx, name); err != nil {
 			return err
 		}
-		// No row passes through here while the server sorts keys, so other tables are loaded meanwhile.
-		if err := l.addKeys(ctx, name, keys); err != nil {
-			return err
-		}
-		if err := l.in(ctx, func() error { return l.prove(ctx, name) }); err != nil {
+		if err := l.finish(ctx, name, keys); err != nil {
 			return err
 		}
 	}
@@ -220,7 +216,7 @@ func (l *tableLoad) reuse(ctx context.Context, name string) (bool, error) {
 	if err != nil || !ok {
 		return false, err
 	}
-	if ok, err = l.matches(ctx, name); err != nil || ok {
+	if ok, err = l.matches(ctx); err != nil || ok {
 		return ok, err
 	}
 	_, err = l.x.w.db.ExecContext(ctx, "DROP TABLE "+name)
@@ -228,14 +224,24 @@ func (l *tableLoad) reuse(ctx context.Context, name string) (bool, error) {
 }
 
 // matches compares the shadow's definition and digest with the backup's.
-func (l *tableLoad) matches(ctx context.Context, name string) (bool, error) {
+func (l *tableLoad) matches(ctx context.Context) (bool, error) {
+	if ok, err := l.defined(ctx); err != nil || !ok {
+		return false, err
+	}
+	return l.equal(ctx)
+}
+
+// defined compares the shadow's definition with the backup's.
+func (l *tableLoad) defined(ctx context.Context) (bool, error) {
 	have := &object{Kind: kindTable, Schema: l.shadow, Name: l.o.Name}
 	if err := have.define(ctx, l.x.s.db); err != nil {
 		return false, err
 	}
-	if have.base() != l.o.base() {
-		return false, nil
-	}
+	return have.base() == l.o.base(), nil
+}
+
+// equal compares the shadow's digest with the backup's.
+func (l *tableLoad) equal(ctx context.Context) (bool, error) {
 	// Whoever has a connection left helps; there is one at least, because this is a statement in flight.
 	conns, release, err := l.x.s.readers(ctx, parallel(l.x.run))
 	if err != nil {
@@ -359,20 +365,44 @@ func (l *tableLoad) note(ctx context.Context, conn *sql.Conn, what string) {
 	l.mu.Unlock()
 }
 
-// addKeys adds the keys left out.
-func (l *tableLoad) addKeys(ctx context.Context, name string, keys []string) error {
+// finish adds the keys left out and compares the shadow with the backup. The
+// server sorts keys in one thread, and where it leaves the rows where they
+// are (NOCOPY), they are compared meanwhile.
+func (l *tableLoad) finish(ctx context.Context, name string, keys []string) error {
 	if len(keys) == 0 {
-		return nil
+		return l.in(ctx, func() error { return l.prove(ctx, l.matches) })
 	}
-	if _, err := l.x.w.db.ExecContext(ctx, "ALTER TABLE "+name+" ADD "+strings.Join(keys, ", ADD ")); err != nil {
+	add := "ALTER TABLE " + name + " ADD " + strings.Join(keys, ", ADD ")
+	added, same := false, false
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		_, err := l.x.w.db.ExecContext(gctx, add+", ALGORITHM=NOCOPY")
+		if added = err == nil; err != nil && number(err) == 0 {
+			return fmt.Errorf("add keys: %w", err)
+		}
+		return nil // refused: it is done below, without haste
+	})
+	g.Go(func() error {
+		return l.in(gctx, func() (err error) { same, err = l.equal(gctx); return err })
+	})
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if added {
+		return l.prove(ctx, func(ctx context.Context) (bool, error) {
+			ok, err := l.defined(ctx)
+			return ok && same, err
+		})
+	}
+	if _, err := l.x.w.db.ExecContext(ctx, add); err != nil {
 		return fmt.Errorf("add keys: %w", err)
 	}
-	return nil
+	return l.in(ctx, func() error { return l.prove(ctx, l.matches) })
 }
 
-// prove compares the shadow with the backup.
-func (l *tableLoad) prove(ctx context.Context, name string) error {
-	ok, err := l.matches(ctx, name)
+// prove fails unless the shadow matches the backup.
+func (l *tableLoad) prove(ctx context.Context, matches func(context.Context) (bool, error)) error {
+	ok, err := matches(ctx)
 	if err == nil && !ok {
 		err = fmt.Errorf("the loaded copy is not equal to the backup (%s): %w: nothing was published", strings.Join(l.warnings, "; "), plugins.ErrData)
 	}
