@@ -195,13 +195,15 @@ func (c *copier) table(ctx context.Context, conn *sql.Conn, t *tableInfo) error 
 		}
 		return c.write(ctx, name, form, rows)
 	}
-	if done, err := c.known(ctx, t, name); done || err != nil {
+	done, err := c.known(ctx, t, name)
+	if !done && err == nil {
+		done, err = c.stitch(ctx, conn, t, name)
+	}
+	if done || err != nil {
+		c.whole(t) // nobody reads what others would read ahead
 		return err
 	}
-	if done, err := c.stitch(ctx, conn, t, name); done || err != nil {
-		return err
-	}
-	err := c.stream(ctx, conn, name, t.plan(c.unordered[name]))
+	err = c.stream(ctx, conn, name, t.plan(c.unordered[name]))
 	if errors.Is(err, errOrder) {
 		c.run.Log.Debug("rows not in key order, written unordered", "table", t.schema+"."+t.name)
 		err = c.stream(ctx, conn, name, t.plan(true))

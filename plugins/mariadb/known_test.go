@@ -171,6 +171,30 @@ func TestNothingIsReadTwice(t *testing.T) {
 	exec("UPDATE known.b SET v=9 WHERE v=-2")
 	plan()()
 
+	// A table that was to be read in ranges, and that an earlier backup turns out to hold.
+	exec("UPDATE known.a SET v=-v WHERE id%5=0")
+	plan("table/known/a")()
+	earlier := safety()
+	if n := earlier.SharedPieces("table/known/a"); n > 0 {
+		t.Errorf("%d pieces taken over of a table that differs everywhere", n)
+	}
+	now := run
+	now.Operation = plugins.OpSafety
+	held, err := s.Pin(t.Context(), now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	held.(*pin).catalog.tables["table/known/a"].bytes = 2 * splitFrom
+	last := plugintest.NewMemory().After(earlier)
+	if _, err := held.Backup(t.Context(), now, last); err != nil || !slices.Contains(last.Reused(), "table/known/a") {
+		t.Errorf("%v, taken over: %v", err, last.Reused())
+	}
+	if err := held.Release(t.Context()); err != nil {
+		t.Error(err)
+	}
+	exec("UPDATE known.a SET v=-v WHERE id%5=0")
+	plan()()
+
 	// Whoever writes, and however, is noticed; a transaction when it commits.
 	exec("SET sql_log_bin=0")
 	exec("START TRANSACTION")

@@ -269,6 +269,15 @@ func (c *copier) cut(ctx context.Context, list []*tableInfo, conns []*sql.Conn) 
 	return nil
 }
 
+// whole ends reading ahead for a table that is not read in ranges after all.
+func (c *copier) whole(t *tableInfo) {
+	for _, s := range c.splits {
+		if s.t == t {
+			s.end()
+		}
+	}
+}
+
 // read hands over the records of a table, by ranges if it is read so.
 func (c *copier) read(ctx context.Context, conn *sql.Conn, p rowPlan, put func(key, value []byte) error) error {
 	i := slices.IndexFunc(c.splits, func(s *split) bool { return s.t == p.table })
