@@ -98,6 +98,16 @@ func (t createTable) cutAuto() (createTable, string) {
 	return t, m[2]
 }
 
+// uniqueKeys counts the primary key and the unique keys.
+func (t createTable) uniqueKeys() (n int) {
+	for _, e := range t.elements {
+		if strings.HasPrefix(e, "PRIMARY KEY ") || strings.HasPrefix(e, "UNIQUE KEY ") {
+			n++
+		}
+	}
+	return n
+}
+
 // cutForeignKeys removes the foreign keys and returns them.
 func (t createTable) cutForeignKeys() (createTable, []string) {
 	var keep, fks []string

@@ -20,9 +20,9 @@ import (
 )
 
 // A table of which few rows differ is not loaded anew. The differing stretches
-// are read on both sides and compared row by row; rows to go and rows to come
-// are loaded into two tables beside the live one, and one transaction takes
-// the former away, puts the latter in, reads them back and commits. Killed
+// are read on both sides and compared row by row; rows to go, rows to come and
+// rows to be others are loaded into three tables, and one transaction takes the
+// first away, puts the second in, changes the third, reads them back and commits. Killed
 // before the commit, the old rows are whole; after it, the new ones. Whatever
 // does not fit this (see deltaFits), or turns out otherwise than expected,
 // takes the way over a shadow of the whole table.
@@ -63,11 +63,17 @@ type delta struct {
 	plan rowPlan
 	cut  deltaSide
 	add  deltaSide
+	set  deltaSide
+	was  plugins.Digest // of the rows that set changes
+	held int64          // bytes of them
 	max  int64
-	mu   sync.Mutex // of put
+	// apart: a row is changed by taking it away and putting the other one in. Two rows may exchange
+	// what another unique key holds.
+	apart bool
+	mu    sync.Mutex // of put
 }
 
-// deltaSide is a table with the rows to go or to come.
+// deltaSide is a table with the rows to go, to come or to be.
 type deltaSide struct {
 	name   string
 	sum    plugins.Digest
@@ -88,10 +94,11 @@ func (d *delta) prepare(ctx context.Context) error {
 		return errTooMuch
 	}
 	ddl = ddl.bare()
+	d.apart = ddl.uniqueKeys() > 1 || len(d.assigned()) == 0
 	for _, s := range []struct {
 		side *deltaSide
 		kind string
-	}{{&d.cut, "cut"}, {&d.add, "add"}} {
+	}{{&d.cut, "cut"}, {&d.add, "add"}, {&d.set, "set"}} {
 		s.side.name = deltaTable(x.run.Epoch, s.kind, d.l.number)
 		if err := d.make(ctx, ddl, s.side.name); err != nil {
 			return fmt.Errorf("make %s: %w", s.side.name, err)
@@ -105,7 +112,7 @@ func (d *delta) prepare(ctx context.Context) error {
 	if err := d.spans(ctx, to, diff); err != nil {
 		return err
 	}
-	for _, s := range []*deltaSide{&d.cut, &d.add} {
+	for _, s := range []*deltaSide{&d.cut, &d.add, &d.set} {
 		if err := d.flush(ctx, to, s); err != nil {
 			return err
 		}
@@ -113,7 +120,9 @@ func (d *delta) prepare(ctx context.Context) error {
 	// What is there, with what comes, is what shall be there, with what goes.
 	have, want := diff.live, d.l.info.Digest
 	have.Merge(d.add.sum)
+	have.Merge(d.set.sum)
 	want.Merge(d.cut.sum)
+	want.Merge(d.was)
 	if have != want {
 		return errStale
 	}
@@ -191,10 +200,7 @@ func (d *delta) span(ctx context.Context, conn, to *sql.Conn, told plugins.Artif
 			return d.put(ctx, to, &d.cut, k, v)
 		}
 		if !bytes.Equal(value, v) {
-			if e := d.put(ctx, to, &d.cut, k, v); e != nil {
-				return e
-			}
-			if e := d.put(ctx, to, &d.add, key, value); e != nil {
+			if e := d.turn(ctx, to, k, v, value); e != nil {
 				return e
 			}
 		}
@@ -254,12 +260,27 @@ type noRecords struct{ plugins.RecordReader }
 func (noRecords) Next() (key, value []byte, err error) { return nil, nil, io.EOF }
 func (noRecords) Close() error                         { return nil }
 
+// turn makes a row another one with the same key.
+func (d *delta) turn(ctx context.Context, to *sql.Conn, key, was, is []byte) error {
+	if d.apart {
+		if err := d.put(ctx, to, &d.cut, key, was); err != nil {
+			return err
+		}
+		return d.put(ctx, to, &d.add, key, is)
+	}
+	d.mu.Lock()
+	d.was.Add(key, was)
+	d.held += int64(len(key) + len(was))
+	d.mu.Unlock()
+	return d.put(ctx, to, &d.set, key, is)
+}
+
 func (d *delta) put(ctx context.Context, to *sql.Conn, s *deltaSide, key, value []byte) (err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s.sum.Add(key, value)
 	s.bytes += int64(len(key) + len(value))
-	if d.cut.bytes+d.add.bytes > d.max {
+	if d.cut.bytes+d.add.bytes+d.set.bytes+d.held > d.max {
 		return errTooMuch
 	}
 	if s.lines, err = appendTSV(s.lines, value, len(d.plan.columns)); err != nil {
@@ -310,10 +331,10 @@ func (d *delta) apply(ctx context.Context, conn *sql.Conn) (fits bool, err error
 		} else {
 			delete(tables, name)
 		}
-	}, func() (int64, error) { return d.cut.sum.Records + d.add.sum.Records, d.transact(ctx, conn) })
+	}, func() (int64, error) { return d.changes(), d.transact(ctx, conn) })
 	if why == nil {
-		x.rows.Add(d.cut.sum.Records + d.add.sum.Records)
-		x.run.Report(plugins.Status{Phase: "load", Item: d.l.info.Name, Bytes: x.bytes.Add(d.cut.bytes + d.add.bytes), Total: x.total})
+		x.rows.Add(d.changes())
+		x.run.Report(plugins.Status{Phase: "load", Item: d.l.info.Name, Bytes: x.bytes.Add(d.cut.bytes + d.add.bytes + d.set.bytes), Total: x.total})
 		return true, nil
 	}
 	if ctx.Err() != nil || lost(why) {
@@ -327,6 +348,23 @@ func (d *delta) apply(ctx context.Context, conn *sql.Conn) (fits bool, err error
 	}
 	x.run.Log.Info("changing single rows did not end as expected; the whole table is loaded", "table", o.Schema+"."+o.Name, "why", why)
 	return false, nil
+}
+
+// changes is the number of rows that go, come or change.
+func (d *delta) changes() int64 {
+	return d.cut.sum.Records + d.add.sum.Records + d.set.sum.Records
+}
+
+// assigned are the columns that a changed row takes over; of the key those
+// whose text may differ although they are equal.
+func (d *delta) assigned() (out []string) {
+	for _, c := range d.plan.columns {
+		inKey := slices.ContainsFunc(d.plan.key, func(k keyPart) bool { return k.column.name == c.name })
+		if !inKey || strings.Contains(c.dataType, "char") {
+			out = append(out, d.live+"."+q(c.name)+"=`d`."+q(c.name))
+		}
+	}
+	return out
 }
 
 // transact is the transaction; after an error it is to be rolled back.
@@ -349,6 +387,7 @@ func (d *delta) transact(ctx context.Context, conn *sql.Conn) error {
 		want int64
 	}{
 		{"DELETE FROM " + d.live + " USING " + d.cut.name + " AS `d` STRAIGHT_JOIN " + d.live + " ON " + strings.Join(on, " AND "), d.cut.sum.Records},
+		{"UPDATE " + d.set.name + " AS `d` STRAIGHT_JOIN " + d.live + " ON " + strings.Join(on, " AND ") + " SET " + strings.Join(d.assigned(), ","), d.set.sum.Records},
 		{"INSERT INTO " + d.live + " (" + fields + ") SELECT " + fields + " FROM " + d.add.name, d.add.sum.Records},
 	} {
 		if s.want == 0 {
@@ -362,14 +401,17 @@ func (d *delta) transact(ctx context.Context, conn *sql.Conn) error {
 			return fmt.Errorf("%d rows changed, want %d: %w", n, s.want, errStale)
 		}
 	}
-	if d.add.sum.Records > 0 {
+	for _, s := range []*deltaSide{&d.add, &d.set} {
+		if s.sum.Records == 0 {
+			continue
+		}
 		var have plugins.Digest
-		back := d.l.table.planAs(d.live+" WHERE ("+key+") IN (SELECT "+key+" FROM "+d.add.name+")", false)
+		back := d.l.table.planAs(d.live+" WHERE ("+key+") IN (SELECT "+key+" FROM "+s.name+")", false)
 		err := readRows(ctx, conn, back, func(k, v []byte) error { have.Add(k, v); return nil })
 		if err != nil {
 			return err
 		}
-		if have != d.add.sum {
+		if have != s.sum {
 			return fmt.Errorf("the rows put in are not those of the backup: %w", errStale)
 		}
 	}

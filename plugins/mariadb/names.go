@@ -66,7 +66,7 @@ const (
 func shadowSchema(epoch uint64, n int) string { return fmt.Sprintf("_cso_%d_new_%d", epoch, n) }
 func oldSchema(epoch uint64, n int) string    { return fmt.Sprintf("_cso_%d_old_%d", epoch, n) }
 
-// deltaTable is where rows of table n that are to go ("cut") or to come ("add") are kept until they are changed.
+// deltaTable is where rows of table n that are to go ("cut"), to come ("add") or to be ("set") are kept until then.
 func deltaTable(epoch uint64, kind string, n int) string {
 	return qq(ownSchema, fmt.Sprintf("_cso_%d_%s_%d", epoch, kind, n))
 }
