@@ -40,6 +40,7 @@ func zookeeperChapter(ctx context.Context, b *bench) error {
 		return err
 	}
 	b.report(f, all...)
+	b.goals(goal{"the backup beside a walk node by node", 10, times(f[all[1].name], f[all[0].name].wall), times(f[all[1].name], slowest(last)), "the snapshot file is not used."})
 	var res workflows.Result
 	return b.list(ctx, "Again, and back", watched,
 		contender{name: "second backup", run: func() (string, error) {
