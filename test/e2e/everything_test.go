@@ -108,7 +108,7 @@ func TestEverything(t *testing.T) {
 // reindexKilled kills the worker while it builds indices anew, and says how many were rebuilt in the end.
 func (b *bench) reindexKilled() (indices int) {
 	b.t.Helper()
-	r := b.start("-b", "reindex", "-m", "yes", "-o", "json")
+	r := b.start("reindex", "--maintenance", "-o", "json")
 	b.strike(r, "reindex", func(m moment) bool {
 		return slices.ContainsFunc(slices.Collect(maps.Keys(m.activities)), func(id string) bool { return strings.HasPrefix(id, "reindex:") })
 	})
