@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -28,6 +29,15 @@ type UnitFile struct {
 	Fingerprint string     `json:"fingerprint"` // of the recipients the pieces are encrypted to
 	Pieces      []Piece    `json:"pieces"`
 	Artifacts   []Artifact `json:"artifacts"` // ascending by name
+}
+
+// Find gives the artifact of a name. Artifacts are in ascending order of their names.
+func (f *UnitFile) Find(name string) (*Artifact, bool) {
+	i, ok := slices.BinarySearchFunc(f.Artifacts, name, func(a Artifact, n string) int { return strings.Compare(a.Name, n) })
+	if !ok {
+		return nil, false
+	}
+	return &f.Artifacts[i], true
 }
 
 // Piece is one stored object; its file is FileName.

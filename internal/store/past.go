@@ -245,14 +245,14 @@ func (u *UnitWriter) refer(ctx context.Context, a plugins.Artifact, same func(*m
 		return false, context.Cause(ctx)
 	}
 	for _, f := range u.past.units {
-		i, ok := slices.BinarySearchFunc(f.Artifacts, a.Name, func(x manifest.Artifact, n string) int { return strings.Compare(x.Name, n) })
-		if !ok || f.Artifacts[i].Form != a.Form || !same(&f.Artifacts[i]) {
+		found, ok := f.Find(a.Name)
+		if !ok || found.Form != a.Form || !same(found) {
 			continue
 		}
 		if err := u.register(a); err != nil {
 			return false, err
 		}
-		old := f.Artifacts[i]
+		old := *found
 		old.Artifact, old.Parts = a, slices.Clone(old.Parts)
 		err := u.adopt(f, &old)
 		if err == nil {

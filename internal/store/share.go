@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/csobackup/cso_backupnrestore/internal/manifest"
 	"github.com/csobackup/cso_backupnrestore/plugins"
@@ -71,11 +70,11 @@ func (u *UnitWriter) earlier(a plugins.Artifact, d plugins.Digest, pieces []plug
 	}
 	want := manifest.DigestCheck(u.keys.ContentKey, d)
 	for _, f := range u.past.units {
-		i, ok := slices.BinarySearchFunc(f.Artifacts, a.Name, func(x manifest.Artifact, n string) int { return strings.Compare(x.Name, n) })
-		if !ok || f.Artifacts[i].Form != a.Form || f.Artifacts[i].Check != want || len(f.Artifacts[i].Parts) != len(pieces) {
+		old, ok := f.Find(a.Name)
+		if !ok || old.Form != a.Form || old.Check != want || len(old.Parts) != len(pieces) {
 			continue
 		}
-		parts := f.Artifacts[i].Parts
+		parts := old.Parts
 		fits := true
 		for j, p := range parts {
 			fits = fits && p.ID == nil && p.Offset == 0 && p.Records == pieces[j].Digest.Records

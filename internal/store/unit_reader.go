@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/csobackup/cso_backupnrestore/internal/fsutil"
@@ -164,11 +163,11 @@ func (u *UnitReader) Head() manifest.UnitHead { return u.file.UnitHead }
 func (u *UnitReader) Artifacts() []plugins.ArtifactInfo { return slices.Clone(u.infos) }
 
 func (u *UnitReader) find(name string) (*manifest.Artifact, error) {
-	i, ok := slices.BinarySearchFunc(u.file.Artifacts, name, func(a manifest.Artifact, n string) int { return strings.Compare(a.Name, n) })
+	a, ok := u.file.Find(name)
 	if !ok {
 		return nil, fmt.Errorf("artifact %q: %w", name, plugins.ErrNotFound)
 	}
-	return &u.file.Artifacts[i], nil
+	return a, nil
 }
 
 func (u *UnitReader) entries(ctx context.Context, a *manifest.Artifact) ([]indexEntry, error) {
