@@ -166,7 +166,7 @@ func (b *bench) approach(r *running, p phase, in func(view) []step, slice time.D
 		return b.await(r, p, w)
 	}
 	begun := false
-	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); {
+	for end := time.Now().Add(5 * time.Minute); time.Now().Before(end); {
 		v, open := b.look()
 		switch {
 		case open && p.near(v):
@@ -184,7 +184,7 @@ func (b *bench) approach(r *running, p phase, in func(view) []step, slice time.D
 			time.Sleep(2 * time.Millisecond)
 		}
 	}
-	b.t.Fatalf("two minutes passed before the %s's %s\n%s\n%s", p.op, p.name, r.out.String(), r.err.String())
+	b.t.Fatalf("five minutes passed before the %s's %s\n%s\n%s", p.op, p.name, r.out.String(), r.err.String())
 	return view{}, nil, nil
 }
 
