@@ -2,6 +2,7 @@ package cassandra
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"regexp"
@@ -183,18 +184,33 @@ func (e element) statements() []string {
 	return out
 }
 
+// maxAhead is how many definitions the leader's node makes before all nodes must have agreed: they hear of each at once,
+// but tell that they have by gossip, a second later. What waits too long for a slow node would be lost on the way to it.
+const maxAhead = 8
+
 // define makes the definitions as wanted and the tables empty, all that the leader does once.
 func (s *session) define(ctx context.Context, run plugins.Run, c *claim, want schema, replace []tableName) error {
 	live, err := s.readSchema(ctx)
 	if err != nil {
 		return err
 	}
+	ahead := 0 // statements that other nodes may not have heard of
+	settle := func() error {
+		ahead = 0
+		return s.settled(ctx)
+	}
 	do := func(what, q string) error {
 		if err := c.check(ctx); err != nil {
 			return err
 		}
 		run.Report(plugins.Status{Phase: "define", Item: what})
-		return s.cfg.wrap(ctx, what, s.c.Query(q).WithContext(ctx).Exec())
+		if err := s.c.Query(q).WithContext(ctx).Exec(); err != nil {
+			return s.cfg.wrap(ctx, what, err)
+		}
+		if ahead++; ahead < maxAhead {
+			return nil
+		}
+		return settle()
 	}
 	ch := want.changes(live)
 	for pending := ch.drop; len(pending) > 0; { // types and functions can use each other: what is in use waits
@@ -219,6 +235,9 @@ func (s *session) define(ctx context.Context, run plugins.Run, c *claim, want sc
 		if err := do("alter keyspace "+e.Keyspace, "ALTER"+strings.TrimPrefix(e.Statement, "CREATE")); err != nil {
 			return err
 		}
+	}
+	if err := settle(); err != nil { // TRUNCATE needs all nodes
+		return err
 	}
 	if live, err = s.readSchema(ctx); err != nil {
 		return err
@@ -246,7 +265,7 @@ func (s *session) define(ctx context.Context, run plugins.Run, c *claim, want sc
 			}
 		}
 	}
-	if err := s.built(ctx, indexes); err != nil {
+	if err := errors.Join(settle(), s.built(ctx, indexes)); err != nil {
 		return err
 	}
 	if live, err = s.readSchema(ctx); err != nil {

@@ -66,7 +66,11 @@ func run(ctx context.Context) error {
 	rounds := flag.Int("rounds", 3, "how often each command is run; the best counts")
 	small := flag.Bool("small", false, "little data: a trial of this program, not a measurement")
 	dir := flag.String("dir", "", "where data goes (default: a temporary directory)")
+	bytes := flag.Int64("floor", 0, "do nothing but hash, encrypt and hash so many bytes in memory")
 	flag.Parse()
+	if *bytes > 0 {
+		return burn(*bytes)
+	}
 	chosen := strings.Split(*only, ",")
 	for _, c := range chosen {
 		if !slices.Contains(names, c) {

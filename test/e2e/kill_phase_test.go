@@ -59,6 +59,9 @@ func (v view) left() bool { l := v.journal.Lease; return v.own() && l != nil && 
 // saved says whether what is overwritten lies in a safety backup.
 func (v view) saved() bool { return v.lease() && v.journal.Safety != "" }
 
+// proven says whether everything was written and proven, or nothing written yet.
+func (v view) proven() bool { return v.saved() && !v.journal.Half() }
+
 // unsaved says whether maintenance is on and nothing was read yet that will be overwritten.
 func (v view) unsaved() bool { return v.lease() && v.journal.Safety == "" && !v.journal.Half() }
 
@@ -143,7 +146,7 @@ var phases = []phase{
 	{"restore", "accounts", agent, half, when(half, dbvm, "SwitchAccounts")},
 	{"restore", "secrets", agent, half, onlyLast(when(half, dbvm, "RestoreUnit"))},
 	{"restore", "last stability check", agent, half, when(half, dbvm, "Health")},
-	{"restore", "leave maintenance", control, view.saved, when(view.own, first, "ExitMaintenance")},
+	{"restore", "leave maintenance", control, view.proven, when(view.own, first, "ExitMaintenance")},
 	{"restore", "cleanup", control, view.left, when(view.own, first, "Cleanup")},
 	{"restore", "rollback", agent, half, nil}, // after a cancellation: see rolling
 }

@@ -27,6 +27,11 @@ func dial(ctx context.Context, m engine.Member, user, passwordFile string) (*goc
 }
 
 func dialAs(ctx context.Context, m engine.Member, user, password string) (*gocql.Session, error) {
+	return open(ctx, m, user, password, 0)
+}
+
+// open waits at most agree, and a minute if that is zero, for all nodes to agree on a definition before the next statement.
+func open(ctx context.Context, m engine.Member, user, password string, agree time.Duration) (*gocql.Session, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -44,6 +49,9 @@ func dialAs(ctx context.Context, m engine.Member, user, password string) (*gocql
 	c.Events.DisableNodeStatusEvents, c.Events.DisableTopologyEvents, c.Events.DisableSchemaEvents = true, true, true
 	c.Logger = log.New(io.Discard, "", 0)
 	c.DefaultTimestamp = false
+	if agree > 0 {
+		c.MaxWaitSchemaAgreement = agree
+	}
 	s, err := c.CreateSession()
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s as %s: %w", m.Name, user, err)

@@ -42,7 +42,12 @@ func (e *Engine) Fill(ctx context.Context, members []engine.Member, seed int64, 
 	if err := AwaitRing(ctx, members); err != nil { // TRUNCATE needs every node
 		return err
 	}
-	if err := e.define(ctx, c, members); err != nil {
+	d, err := define(ctx, members[0])
+	if err != nil {
+		return err
+	}
+	defer d.c.Close()
+	if err := e.define(ctx, d, members); err != nil {
 		return err
 	}
 	r := rand.New(rand.NewPCG(uint64(seed), 0xca55))
@@ -67,8 +72,8 @@ func (e *Engine) Fill(ctx context.Context, members []engine.Member, seed int64, 
 
 // define brings every keyspace to its definition. Making one takes seconds, so
 // one whose definition is still that of the last fill is emptied instead.
-func (e *Engine) define(ctx context.Context, c *gocql.Session, members []engine.Member) error {
-	now, err := definitions(ctx, c)
+func (e *Engine) define(ctx context.Context, d *definer, members []engine.Member) error {
+	now, err := definitions(ctx, d.c)
 	if err != nil {
 		return err
 	}
@@ -81,20 +86,23 @@ func (e *Engine) define(ctx context.Context, c *gocql.Session, members []engine.
 			return fmt.Errorf("read the last fill's definitions: %w", err)
 		}
 		if len(now[k.name]) > 0 && strings.Join(now[k.name], "\n") == string(last) {
-			if err := truncate(ctx, c, k.name); err != nil {
+			if err := d.agreed(ctx); err != nil {
+				return err
+			}
+			if err := truncate(ctx, d.c, k.name); err != nil {
 				return err
 			}
 			continue
 		}
-		if err := drop(ctx, c, k.name); err != nil {
+		if err := drop(ctx, d, k.name); err != nil {
 			return err
 		}
 		for _, s := range k.statements {
-			if err := c.Query(s).WithContext(ctx).Exec(); err != nil {
+			if err := d.exec(ctx, s); err != nil {
 				return fmt.Errorf("%s: %w", s, err)
 			}
 		}
-		made, err := definitions(ctx, c)
+		made, err := definitions(ctx, d.c)
 		if err != nil {
 			return err
 		}
@@ -104,16 +112,16 @@ func (e *Engine) define(ctx context.Context, c *gocql.Session, members []engine.
 	}
 	for name := range now {
 		if !wanted[name] {
-			if err := drop(ctx, c, name); err != nil {
+			if err := drop(ctx, d, name); err != nil {
 				return err
 			}
 		}
 	}
-	return nil
+	return d.agreed(ctx)
 }
 
-func drop(ctx context.Context, c *gocql.Session, keyspace string) error {
-	if err := c.Query(`DROP KEYSPACE IF EXISTS ` + name(keyspace)).WithContext(ctx).Exec(); err != nil {
+func drop(ctx context.Context, d *definer, keyspace string) error {
+	if err := d.exec(ctx, `DROP KEYSPACE IF EXISTS `+name(keyspace)); err != nil {
 		return fmt.Errorf("drop the keyspace %s: %w", keyspace, err)
 	}
 	return nil

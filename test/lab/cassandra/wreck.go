@@ -16,21 +16,21 @@ import (
 // types, functions, rows, cells, counters, roles and grants. What an earlier
 // run has destroyed is passed over.
 func (e *Engine) Wreck(ctx context.Context, members []engine.Member, seed int64) error {
-	c, err := Client(ctx, members[0])
+	d, err := define(ctx, members[0])
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer d.c.Close()
 	if err := AwaitRing(ctx, members); err != nil {
 		return err
 	}
 	r := rand.New(rand.NewPCG(uint64(seed), 0xbad))
 	for _, s := range append(wreckRows(r), e.wreckObjects(seed)...) {
-		if err := c.Query(s).WithContext(ctx).Exec(); err != nil && !goneAlready(err) {
+		if err := d.exec(ctx, s); err != nil && !goneAlready(err) {
 			return fmt.Errorf("%s: %w", s, err)
 		}
 	}
-	return nil
+	return d.agreed(ctx)
 }
 
 // goneAlready says whether the server refused because an object is missing or there already.
