@@ -88,6 +88,9 @@ func (m *matrix) strikeIn(c killCase, r *running, again []string) (k *strike, su
 	if p.name == "write" || p.name == "copy" {
 		slice = time.Duration(1+m.rng.IntN(40)) * time.Millisecond // early and late in what takes long
 	}
+	if p.name == "cleanup" { // takes a few milliseconds itself
+		slice = killSlice / 4
+	}
 	v, held, err := b.approach(r, p, in, slice)
 	if err != nil {
 		return nil, nil, err
