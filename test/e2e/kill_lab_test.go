@@ -22,7 +22,8 @@ import (
 // The labs of the kill matrix: databases (ArangoDB is simulated) and secrets on
 // a second VM, whose worker only transfers; the first VM's worker is the control
 // worker and protects the certificates. In trio the clusters have three members.
-// wide and rings have the servers that take long to start, one and three of each.
+// wide and rings have the servers that take long to start, one and three of each;
+// the worker reaches Cassandra by nodetool in the one and by Jolokia in the other.
 var (
 	two = &shared{components: []string{"mariadb", "etcd", "zookeeper", "arangodb", "secrets", "certificates"},
 		remote: []string{"mariadb", "etcd", "zookeeper", "arangodb", "secrets"}, prepare: prepareKill}
@@ -31,7 +32,8 @@ var (
 	wide = &shared{components: []string{"cassandra", "elasticsearch", "etcd", "secrets", "certificates"},
 		remote: []string{"cassandra", "elasticsearch", "etcd", "secrets"}, prepare: prepareKill, slow: true}
 	rings = &shared{components: []string{"cassandra", "elasticsearch", "etcd", "secrets", "certificates"},
-		remote: []string{"cassandra", "elasticsearch", "etcd", "secrets"}, members: 3, prepare: prepareKill, slow: true}
+		remote: []string{"cassandra", "elasticsearch", "etcd", "secrets"}, members: 3, prepare: prepareKill, slow: true,
+		versions: map[string]string{"cassandra": "+jolokia"}}
 )
 
 // size is the number of servers of a component; 0 when it has no process.

@@ -32,6 +32,7 @@ type shared struct {
 	remote     []string             // on a second VM
 	prepare    func(*lab.Lab) error // once it runs
 	slow       bool                 // to start
+	versions   map[string]string    // of components that are not the default ones
 	once       sync.Once
 	lab        *lab.Lab
 	err        error
@@ -96,7 +97,7 @@ func programs() (string, error) {
 func (s *shared) bench(t *testing.T) *bench {
 	t.Helper()
 	s.once.Do(func() {
-		s.lab, s.err = lab.Start(context.Background(), lab.Options{Components: s.components, Remote: s.remote, Members: s.members, Out: os.Stderr})
+		s.lab, s.err = lab.Start(context.Background(), lab.Options{Components: s.components, Remote: s.remote, Members: s.members, Versions: s.versions, Out: os.Stderr})
 		if s.err == nil && s.prepare != nil {
 			s.err = s.prepare(s.lab)
 		}
