@@ -11,7 +11,7 @@ PROGRAMS := mariadbd etcd etcdctl mvn javac age zstd python3
 DIR ?= /tmp/cso-lab
 
 .DEFAULT_GOAL := help
-.PHONY: help build temporald demo test test-go test-versions test-arangosim test-boundaries test-kill test-arangodb test-temporald lint lab-up lab-down bench bench-peers fuzz record-history deps clean
+.PHONY: help build temporald demo test test-go test-versions test-arangosim test-boundaries test-hostile test-kill test-arangodb test-temporald lint lab-up lab-down bench bench-peers fuzz record-history deps clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
