@@ -29,6 +29,9 @@ import (
 // accounts of lab and product. A release before 5.0 shows no write times of
 // collections. Every node must give the same rows, or there is no fingerprint.
 func (e *Engine) Fingerprint(ctx context.Context, members []engine.Member, w io.Writer) error {
+	if err := AwaitRing(ctx, members); err != nil { // one that has just come back is not yet known to the others
+		return err
+	}
 	var lines []string
 	for i, m := range members {
 		own, err := nodeLines(ctx, m)
