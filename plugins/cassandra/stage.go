@@ -282,10 +282,7 @@ func (st *staging) importTable(ctx context.Context, p *pass, t tableName) error 
 		if n := countData(unit.files[t]); len(left) != n {
 			return fmt.Errorf("%s: %d of %d SSTables of %s are staged: %w: somebody removed files; run the restore again", st.s.cfg.target, len(left), n, t, plugins.ErrUnavailable)
 		}
-		if err := p.c.check(ctx); err != nil {
-			return err
-		}
-		if err := st.s.admin.load(ctx, t.keyspace, t.table, dir, st.src.foreign); err != nil {
+		if err := st.load(ctx, p, t, dir); err != nil {
 			return err
 		}
 		// An import that finds nothing to do says nothing: the files that it took are gone.
@@ -294,6 +291,27 @@ func (st *staging) importTable(ctx context.Context, p *pass, t tableName) error 
 		}
 	}
 	return nil
+}
+
+// importTries is how often the server is asked to import a table. It names a directory that it does not take and says why
+// in its log only; a loaded 4.0.19 once refused sound files, which it took in every repetition of the same restore.
+const importTries = 3
+
+// load has the server import a directory. One that it does not take is left as it was.
+func (st *staging) load(ctx context.Context, p *pass, t tableName, dir string) error {
+	for try := 1; ; try++ {
+		if err := p.c.check(ctx); err != nil {
+			return err
+		}
+		err := st.s.admin.load(ctx, t.keyspace, t.table, dir, st.src.foreign)
+		if err == nil || try == importTries || !errors.Is(err, plugins.ErrData) {
+			return err
+		}
+		p.c.run.Log.Warn("the server did not import a table; it is asked again", "table", t.String(), "err", err)
+		if err := plugins.Sleep(ctx, time.Duration(try)*500*time.Millisecond); err != nil {
+			return err
+		}
+	}
 }
 
 // resume waits for an import that an earlier attempt left running in the server, and
