@@ -61,6 +61,11 @@ func (v *view) Backup(ctx context.Context, run plugins.Run, w plugins.ArtifactWr
 		}
 		return rep, fmt.Errorf("back up %s: %s: %w", v.s.cfg.target, what, err)
 	}
+	if v.gone == "" {
+		if err := v.awake(ctx); err != nil {
+			return fail("connect", err)
+		}
+	}
 	n, err := writeSchema(ctx, w, v.schema, v.info.ID)
 	if err != nil {
 		return fail("definitions", err)

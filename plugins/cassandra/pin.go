@@ -41,6 +41,7 @@ type view struct {
 	ring   ring
 	files  map[tableName][]file
 	writes map[tableName]int64 // how many writes the node had applied before the snapshot
+	counts int64               // the server process that counted them: its generation
 	gone   string              // why the node is missing from the backup; empty: it is not
 	before *stored             // nil, or the safety backup of the same moment: its files are not listed again
 	choose sync.Once
@@ -54,11 +55,7 @@ func (s *session) Pin(ctx context.Context, run plugins.Run) (plugins.Pin, error)
 		return nil, fmt.Errorf("pin: %w", err)
 	}
 	if run.Operation == plugins.OpSafety && v.gone == "" {
-		g, _, err := s.moment(ctx)
-		if err != nil {
-			return nil, errors.Join(err, v.Release(context.WithoutCancel(ctx)))
-		}
-		s.seen.put(s.place(), pinned{epoch: run.Epoch, generation: g, writes: v.writes})
+		s.seen.put(s.place(), pinned{epoch: run.Epoch, generation: v.counts, writes: v.writes})
 	}
 	return v, nil
 }
@@ -98,6 +95,9 @@ func (s *session) look(ctx context.Context, run plugins.Run, kind string) (*view
 			return nil, err
 		}
 		if v.ring, err = s.readRing(ctx); err != nil {
+			return nil, err
+		}
+		if v.counts, _, err = s.moment(ctx); err != nil {
 			return nil, err
 		}
 		if v.writes, err = s.countWrites(ctx); err != nil {
@@ -162,6 +162,25 @@ func (s *session) countWrites(ctx context.Context) (map[tableName]int64, error) 
 }
 
 func (v *view) Info() plugins.PinInfo { return v.info }
+
+// awake connects again to a server that has died and come back since the pin, to which the driver's session does not find
+// its way. It counts writes anew, so what its tables hold is not proven row by row.
+func (v *view) awake(ctx context.Context) error {
+	now, _, err := v.s.moment(ctx)
+	if errors.Is(err, plugins.ErrUnavailable) && ctx.Err() == nil {
+		c, cerr := v.s.cfg.connect(ctx, v.s.cfg.self)
+		if cerr != nil {
+			return cerr
+		}
+		v.s.c.Close()
+		v.s.c = c
+		now, _, err = v.s.moment(ctx)
+	}
+	if err == nil && now != v.counts {
+		v.writes = nil
+	}
+	return err
+}
 
 // Release clears the snapshot.
 func (v *view) Release(ctx context.Context) error {

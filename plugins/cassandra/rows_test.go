@@ -243,3 +243,34 @@ func acknowledged(t *testing.T, r *rig) {
 		}
 	}
 }
+
+// TestPinOutlivesServer: the server dies after the snapshot and comes back; the copy goes on from the same pin.
+func TestPinOutlivesServer(t *testing.T) {
+	b := on(t, oneNode)
+	r := newRig(t, b, "central")
+	b.fill(t, r.on, 77)
+	want := r.print()
+	s, err := clustered{New()}.Open(t.Context(), r.on)
+	must(t, err)
+	run := newRun(t, plugins.OpBackup)
+	pin, err := s.(plugins.Pinner).Pin(t.Context(), run)
+	must(t, err)
+	must(t, b.lab.Kill(context.Background(), r.on.Members[0].Name))
+	if _, err := pin.Backup(t.Context(), run, newMemory()); !errors.Is(err, plugins.ErrUnavailable) {
+		t.Errorf("copy while the server is dead: %v, want ErrUnavailable", err)
+	}
+	must(t, b.lab.StartMember(context.Background(), r.on.Members[0].Name))
+	m := newMemory()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(200 * time.Millisecond) {
+		if _, err = pin.Backup(t.Context(), run, m); err == nil || time.Now().After(deadline) {
+			break
+		}
+		m = newMemory()
+	}
+	must(t, err)
+	must(t, pin.Release(t.Context()))
+	must(t, s.Close())
+	b.wreck(t, r.on, 3)
+	r.restore(m)
+	r.same(want)
+}
