@@ -59,7 +59,7 @@ func (b *bench) cassandra(ctx context.Context, members int) error {
 	}
 	env := []string{"NODES=" + strings.Join(nodes, "\n")}
 	// Until compaction rests, the files are not the same from one run to the next.
-	settled, err := b.sh(ctx, env, onEach(`$NT flush; while $NT compactionstats | grep -q "^pending tasks: [1-9]"; do sleep 1; done`)+
+	settled, err := b.sh(ctx, env, onEach(`$NT flush; while $NT compactionstats | grep -qE "^pending tasks:? +[1-9]|[0-9a-f]{8}-[0-9a-f]{4}-"; do sleep 1; done`)+
 		`dirs=; while IFS='|' read -r N NT DATA; do dirs="$dirs $(echo $DATA/cso_bench/*/)"; done <<<"$NODES"; du -shc $dirs --exclude=snapshots --exclude=backups | tail -1 | cut -f1`)
 	if err != nil {
 		return err

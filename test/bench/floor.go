@@ -59,6 +59,6 @@ func burn(bytes int64) error {
 
 // floorLimit says how fast the copy of incompressible bytes could be at best beside a peer.
 func floorLimit(peer, least figure) string {
-	return fmt.Sprintf("every byte is hashed, encrypted and hashed again as it is stored, which alone takes %s of both cores: %.2f of the peer's speed at best.",
+	return fmt.Sprintf("every byte is hashed, encrypted and hashed again as it is stored, which alone takes all cores for %s, %.2f of the peer's speed at best; reading, writing and syncing come on top.",
 		least.wall.Round(10*time.Millisecond), times(peer, least.wall))
 }
