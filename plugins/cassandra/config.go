@@ -125,9 +125,8 @@ func (c *config) connect(ctx context.Context, m plugins.Member) (*gocql.Session,
 	cl.NumConns, cl.PageSize = 2, 1000
 	cl.Consistency, cl.SerialConsistency = gocql.LocalOne, ownSerial
 	cl.DisableInitialHostLookup = true
-	cl.ReconnectInterval = 0
+	cl.ReconnectInterval, cl.MaxWaitSchemaAgreement = 0, 0                                                    // see awake and settled
 	cl.ReconnectionPolicy = &gocql.ConstantReconnectionPolicy{MaxRetries: 2, Interval: 50 * time.Millisecond} // the second connection of a session that is closed soon ends with it
-	cl.MaxWaitSchemaAgreement = 0                                                                             // see settled
 	cl.Events.DisableNodeStatusEvents, cl.Events.DisableTopologyEvents, cl.Events.DisableSchemaEvents = true, true, true
 	cl.Logger = log.New(io.Discard, "", 0)
 	if c.user != "" {

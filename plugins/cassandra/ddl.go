@@ -2,7 +2,6 @@ package cassandra
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"reflect"
 	"regexp"
@@ -265,7 +264,10 @@ func (s *session) define(ctx context.Context, run plugins.Run, c *claim, want sc
 			}
 		}
 	}
-	if err := errors.Join(settle(), s.built(ctx, indexes)); err != nil {
+	if err := settle(); err != nil {
+		return err
+	}
+	if err := s.built(ctx, indexes); err != nil {
 		return err
 	}
 	if live, err = s.readSchema(ctx); err != nil {

@@ -19,18 +19,22 @@ const queryTimeout = 2 * time.Minute
 
 // dial opens a session with one node only, which coordinates every statement.
 func dial(ctx context.Context, m engine.Member, user, passwordFile string) (*gocql.Session, error) {
+	return dialWaiting(ctx, m, user, passwordFile, time.Minute)
+}
+
+func dialWaiting(ctx context.Context, m engine.Member, user, passwordFile string, agree time.Duration) (*gocql.Session, error) {
 	password, err := os.ReadFile(passwordFile)
 	if err != nil {
 		return nil, fmt.Errorf("read a password: %w", err)
 	}
-	return dialAs(ctx, m, user, strings.TrimSpace(string(password)))
+	return open(ctx, m, user, strings.TrimSpace(string(password)), agree)
 }
 
 func dialAs(ctx context.Context, m engine.Member, user, password string) (*gocql.Session, error) {
-	return open(ctx, m, user, password, 0)
+	return open(ctx, m, user, password, time.Minute)
 }
 
-// open waits at most agree, and a minute if that is zero, for all nodes to agree on a definition before the next statement.
+// open waits so long after a definition for all nodes to agree on it.
 func open(ctx context.Context, m engine.Member, user, password string, agree time.Duration) (*gocql.Session, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -49,9 +53,7 @@ func open(ctx context.Context, m engine.Member, user, password string, agree tim
 	c.Events.DisableNodeStatusEvents, c.Events.DisableTopologyEvents, c.Events.DisableSchemaEvents = true, true, true
 	c.Logger = log.New(io.Discard, "", 0)
 	c.DefaultTimestamp = false
-	if agree > 0 {
-		c.MaxWaitSchemaAgreement = agree
-	}
+	c.MaxWaitSchemaAgreement = agree
 	s, err := c.CreateSession()
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s as %s: %w", m.Name, user, err)

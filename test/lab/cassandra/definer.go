@@ -3,7 +3,6 @@ package cassandra
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -23,11 +22,7 @@ type definer struct {
 const maxAhead = 8
 
 func define(ctx context.Context, m engine.Member) (*definer, error) {
-	password, err := os.ReadFile(m.Options["admin_password_file"])
-	if err != nil {
-		return nil, fmt.Errorf("read a password: %w", err)
-	}
-	c, err := open(ctx, m, Admin, strings.TrimSpace(string(password)), time.Nanosecond)
+	c, err := dialWaiting(ctx, m, Admin, m.Options["admin_password_file"], 0)
 	if err != nil {
 		return nil, err
 	}
