@@ -41,7 +41,9 @@ func generation(name string) string {
 }
 
 // wanted says whether a file of a snapshot is part of an SSTable that an import takes: index
-// components (SAI, SASI) are rebuilt by it, manifest.json and schema.cql describe the snapshot.
+// components (SAI, SASI) are rebuilt by it, manifest.json and schema.cql describe the snapshot. TOC.txt
+// lists the components for the server, which finds them without it, and 4.0 empties it when it starts
+// after a death, the snapshot's link with it.
 func wanted(name string) bool {
 	i := strings.LastIndex(name, "-")
 	if i <= 0 || strings.Count(name, "-") < 3 {
@@ -49,7 +51,7 @@ func wanted(name string) bool {
 	}
 	c := name[i+1:]
 	switch c {
-	case "Data.db", "Index.db", "Filter.db", "Summary.db", "Statistics.db", "CompressionInfo.db", "Digest.crc32", "CRC.db", "TOC.txt", "Partitions.db", "Rows.db":
+	case "Data.db", "Index.db", "Filter.db", "Summary.db", "Statistics.db", "CompressionInfo.db", "Digest.crc32", "CRC.db", "Partitions.db", "Rows.db":
 		return !strings.Contains(name, "SAI")
 	}
 	return false
