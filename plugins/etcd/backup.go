@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/authpb"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/csobackup/cso_backupnrestore/plugins"
 )
@@ -151,21 +152,35 @@ func (v *view) write(ctx context.Context, run plugins.Run, pin string, w plugins
 			return rep, err
 		}
 	}
-	art := plugins.Artifact{Name: artKeys, Form: plugins.Ordered, Pin: pin, Attributes: meta}
+	// The file is compressed and encrypted while the keys are brought into order.
+	file, keys := plugins.Report{}, plugins.Report{}
+	g, gctx := errgroup.WithContext(ctx)
+	if all {
+		art := plugins.Artifact{Name: artSnapshot, Form: plugins.File, Pin: pin, Volatile: true, Attributes: meta}
+		g.Go(func() error {
+			return writeArtifact(gctx, w, art, &file, func(out plugins.RecordWriter) error { return v.copyFile(gctx, run, out, &file) })
+		})
+	}
+	g.Go(func() error {
+		return v.writeKeys(gctx, run, w, plugins.Artifact{Name: artKeys, Form: plugins.Ordered, Pin: pin, Attributes: meta}, &keys)
+	})
+	err := g.Wait()
+	rep.Artifacts += file.Artifacts + keys.Artifacts
+	rep.Records += keys.Records
+	rep.Bytes += file.Bytes + keys.Bytes
+	return rep, err
+}
+
+func (v *view) writeKeys(ctx context.Context, run plugins.Run, w plugins.ArtifactWriter, art plugins.Artifact, rep *plugins.Report) error {
 	shared, err := v.share(ctx, run, w, art)
 	if err != nil {
-		return rep, err
+		return err
 	}
 	if shared {
 		rep.Artifacts++
-	} else if err := writeArtifact(ctx, w, art, &rep, func(out plugins.RecordWriter) error { return v.copyKeys(ctx, run, out, &rep) }); err != nil {
-		return rep, err
+		return nil
 	}
-	if !all {
-		return rep, nil
-	}
-	art = plugins.Artifact{Name: artSnapshot, Form: plugins.File, Pin: pin, Volatile: true, Attributes: meta}
-	return rep, writeArtifact(ctx, w, art, &rep, func(out plugins.RecordWriter) error { return v.copyFile(ctx, run, out, &rep) })
+	return writeArtifact(ctx, w, art, rep, func(out plugins.RecordWriter) error { return v.copyKeys(ctx, run, out, rep) })
 }
 
 func writeArtifact(ctx context.Context, w plugins.ArtifactWriter, a plugins.Artifact, rep *plugins.Report, fill func(plugins.RecordWriter) error) error {

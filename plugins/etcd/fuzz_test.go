@@ -96,3 +96,27 @@ func FuzzConfigurationFiles(f *testing.F) {
 		_, _ = readYAML(p)
 	})
 }
+
+// FuzzKeyValue: a row is read as the server's own types read it.
+func FuzzKeyValue(f *testing.F) {
+	for _, kv := range []*mvccpb.KeyValue{{}, {Key: []byte("/a"), Value: []byte("v"), ModRevision: 3, Version: 1, CreateRevision: 3, Lease: -7}, {Key: []byte{0, 0xff}, Lease: 1 << 62}} {
+		b, err := proto.Marshal(kv)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+		f.Add(append(b, b...)) // the last one counts
+		f.Add(append(b, 0x0a)) // cut off
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var want mvccpb.KeyValue
+		err := proto.Unmarshal(b, &want)
+		got, perr := parseKeyValue(b)
+		if (err == nil) != (perr == nil) {
+			t.Fatalf("%x: %v, the server's types: %v", b, perr, err)
+		}
+		if err == nil && (string(got.key) != string(want.GetKey()) || string(got.value) != string(want.GetValue()) || got.lease != want.GetLease()) {
+			t.Fatalf("%x: %q %q %d, the server's types: %q %q %d", b, got.key, got.value, got.lease, want.GetKey(), want.GetValue(), want.GetLease())
+		}
+	})
+}

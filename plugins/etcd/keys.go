@@ -7,21 +7,27 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"slices"
 
 	bolt "go.etcd.io/bbolt"
-	"go.etcd.io/etcd/api/v3/mvccpb"
-	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // sortMemory bounds what is held while keys are brought into order: a snapshot
-// is ordered by revision, an artifact by key.
-const sortMemory = 24 << 20
+// is ordered by revision, an artifact by key. A row held takes rowMemory.
+const (
+	sortMemory = 24 << 20
+	rowMemory  = 96
+)
 
-// row is one revision of a key, as its place in the snapshot: 8 bytes revision, "_", 8 bytes sub-revision, and "t" for a deletion.
-type row struct{ key, at []byte }
+// row is one revision of a key, with its place in the snapshot: 8 bytes revision, "_", 8 bytes sub-revision, and "t" for a deletion.
+type row struct {
+	key, at []byte
+	data    []byte // what the snapshot holds there; nil of a row that was spilled
+}
 
 func (a row) compare(b row) int {
 	if c := bytes.Compare(a.key, b.key); c != 0 {
@@ -53,23 +59,21 @@ func (v *view) keys(ctx context.Context, dir string) (_ *keyIter, err error) {
 		}
 	}()
 	var rows []row
-	size := 0
-	var kv mvccpb.KeyValue
 	err = each(tx, bucketKey, func(k, b []byte) error {
-		kv.Reset()
-		if err := proto.Unmarshal(b, &kv); err != nil {
+		kv, err := parseKeyValue(b)
+		if err != nil {
 			return err
 		}
 		// The row that disaster recovery adds to raise the revision has no key.
-		if len(kv.GetKey()) == 0 || v.cfg.own(kv.GetKey()) {
+		if len(kv.key) == 0 || v.cfg.own(kv.key) {
 			return nil
 		}
-		rows = append(rows, row{kv.GetKey(), k}) // both stay valid: one is a copy, the other the file's
-		if size += len(kv.GetKey()) + 80; size >= v.sortMemory {
+		rows = append(rows, row{kv.key, k, b}) // all of it is the file's, and stays while tx is open
+		if len(rows)*rowMemory >= v.sortMemory {
 			if err := it.spill(rows, dir); err != nil {
 				return err
 			}
-			rows, size = rows[:0], 0
+			rows = rows[:0]
 		}
 		return ctx.Err()
 	})
@@ -142,14 +146,61 @@ func (it *keyIter) next() (key, record []byte, err error) {
 		if last.at[len(last.at)-1] == 't' && len(last.at) == 18 {
 			continue
 		}
-		var kv mvccpb.KeyValue
-		if err := proto.Unmarshal(it.bucket.Get(last.at), &kv); err != nil {
+		if last.data == nil {
+			last.data = it.bucket.Get(last.at)
+		}
+		kv, err := parseKeyValue(last.data)
+		if err != nil {
 			return nil, nil, err
 		}
-		it.buf = it.v.record(&kv, it.buf)
-		return kv.GetKey(), it.buf, nil
+		it.buf = it.v.record(kv, it.buf)
+		return kv.key, it.buf, nil
 	}
 	return nil, nil, io.EOF
+}
+
+// keyValue is what is needed of a mvccpb.KeyValue. The slices are those of the bytes it was parsed from: to copy
+// every value twice is what takes the time.
+type keyValue struct {
+	key, value []byte
+	lease      int64
+}
+
+// Fields of mvccpb.KeyValue (go.etcd.io/etcd/api/v3/mvccpb/kv.proto).
+const (
+	fieldKey   = 1
+	fieldValue = 5
+	fieldLease = 6
+)
+
+func parseKeyValue(b []byte) (kv keyValue, err error) {
+	for len(b) > 0 {
+		field, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return kv, protowire.ParseError(n)
+		}
+		if !field.IsValid() {
+			return kv, fmt.Errorf("a key's row has field number %d", field)
+		}
+		b = b[n:]
+		switch {
+		case typ == protowire.BytesType && field == fieldKey:
+			kv.key, n = protowire.ConsumeBytes(b)
+		case typ == protowire.BytesType && field == fieldValue:
+			kv.value, n = protowire.ConsumeBytes(b)
+		case typ == protowire.VarintType && field == fieldLease:
+			var v uint64
+			v, n = protowire.ConsumeVarint(b)
+			kv.lease = int64(v)
+		default:
+			n = protowire.ConsumeFieldValue(field, typ, b)
+		}
+		if n < 0 {
+			return kv, protowire.ParseError(n)
+		}
+		b = b[n:]
+	}
+	return kv, nil
 }
 
 func (it *keyIter) close() error {
@@ -189,7 +240,7 @@ func (s *source) advance() (bool, error) {
 	if _, err := io.ReadFull(s.in, at); err != nil {
 		return false, err
 	}
-	s.cur = row{key[:len(key)-1], at}
+	s.cur = row{key: key[:len(key)-1], at: at}
 	return true, nil
 }
 

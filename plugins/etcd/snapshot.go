@@ -14,7 +14,6 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 	"go.etcd.io/etcd/api/v3/authpb"
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/lease/leasepb"
 	"google.golang.org/protobuf/proto"
@@ -226,10 +225,10 @@ func revisionOf(tx *bolt.Tx) int64 {
 }
 
 // record is what an artifact keeps of a key: lease id (8 bytes, big-endian, 0 for none), then the value.
-func (v *view) record(kv *mvccpb.KeyValue, buf []byte) []byte {
-	lease := kv.GetLease()
+func (v *view) record(kv keyValue, buf []byte) []byte {
+	lease := kv.lease
 	if _, ok := v.leases[lease]; !ok {
 		lease = 0 // a lease that is gone holds nothing any more
 	}
-	return append(binary.BigEndian.AppendUint64(buf[:0], uint64(lease)), kv.GetValue()...)
+	return append(binary.BigEndian.AppendUint64(buf[:0], uint64(lease)), kv.value...)
 }
