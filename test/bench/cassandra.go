@@ -88,7 +88,7 @@ func (b *bench) cassandra(ctx context.Context, members int) error {
 	} else if members == 1 {
 		b.page.say("Medusa is not in PATH (`pip install cassandra-medusa`): not measured.\n")
 	}
-	least := floor(int64(rows) << 13)
+	least := floor(func() int64 { return int64(rows) << 13 })
 	f, err := b.race(ctx, watched, append(all, least)...)
 	if err != nil {
 		return err

@@ -15,18 +15,18 @@ import (
 
 // floor is the least that the format costs for bytes that do not shrink: SHA-256
 // of them, encryption, SHA-256 of what is stored; in memory, on all cores, with
-// nothing read from a disk or written to one.
-func floor(bytes int64) contender {
+// nothing read from a disk or written to one. How many they are is asked when it is run.
+func floor(bytes func() int64) contender {
 	return contender{name: "hashed, encrypted, hashed again in memory, nothing else", run: func() (string, error) {
 		self, err := os.Executable()
 		if err != nil {
 			return "", err
 		}
-		out, err := exec.Command(self, "-floor", strconv.FormatInt(bytes, 10)).CombinedOutput()
+		out, err := exec.Command(self, "-floor", strconv.FormatInt(bytes(), 10)).CombinedOutput()
 		if err != nil {
 			return "", fmt.Errorf("%w: %s", err, out)
 		}
-		return size(bytes), nil
+		return size(bytes()), nil
 	}}
 }
 

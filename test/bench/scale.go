@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -80,7 +81,7 @@ func (e *estate) scale(ctx context.Context, what string, wreck func() error) err
 				return err
 			}
 		}
-		if err := forgetPeak(pid); err != nil {
+		if err := errors.Join(forgetPeak(pid), e.b.warm()); err != nil {
 			return err
 		}
 		var res workflows.Result
