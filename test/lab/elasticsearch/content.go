@@ -26,7 +26,7 @@ func (f *filler) objects() {
 
 // awkward are documents with everything that is easily lost on the way; the same for every seed.
 func (f *filler) awkward() {
-	f.put("/cso-types", `{"settings":{`+f.shards(2, `"index.mapping.total_fields.limit":500,"index.translog.durability":"async","analysis":{"analyzer":{"own":{"type":"custom","tokenizer":"whitespace","filter":["lowercase","stops"]}},"filter":{"stops":{"type":"stop","stopwords":["the","ünï"]}}}`)+`},
+	f.put("/cso-types", `{"settings":{`+f.shards(2, `"index.mapping.total_fields.limit":500,"index.translog.durability":"async","analysis":{"analyzer":{"own":{"type":"custom","tokenizer":"standard","filter":["lowercase","stops"]}},"filter":{"stops":{"type":"stop","stopwords":["the","ünï"]}}}`)+`},
 		"mappings":{"_meta":{"owner":"cso","list":[1,{"a":null}]},"dynamic_templates":[{"words":{"match":"w_*","mapping":{"type":"keyword","ignore_above":40}}}],"properties":{
 		"text":{"type":"text","analyzer":"own","fields":{"raw":{"type":"keyword","ignore_above":100}}},"other":{"type":"alias","path":"long"},"long":{"type":"long"},"byte":{"type":"byte"},"double":{"type":"double"},"half":{"type":"half_float"},
 		"date":{"type":"date","format":"strict_date_optional_time||epoch_millis"},"nanos":{"type":"date_nanos"},"bool":{"type":"boolean"},"bin":{"type":"binary","doc_values":true},"ip":{"type":"ip"},"range":{"type":"integer_range"},

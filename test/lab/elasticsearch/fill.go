@@ -240,8 +240,10 @@ func (f *filler) clear() error {
 	f.resetSettings(h)
 	remove("/_data_stream/", h.streams)
 	for _, n := range slices.Concat(h.open, h.closed) {
-		// A block of the whole index would refuse its deletion.
-		f.put("/"+url.PathEscape(n)+"/_settings?expand_wildcards=all", `{"index.blocks.read_only":null,"index.blocks.metadata":null}`)
+		// A block of the whole index would refuse its deletion; OpenSearch takes a request that lifts one only when nothing else is in it.
+		for _, block := range []string{"metadata", "read_only"} {
+			f.put("/"+url.PathEscape(n)+"/_settings?expand_wildcards=all", `{"index.blocks.`+block+`":null}`)
+		}
 	}
 	remove("/", slices.Concat(h.open, h.closed))
 	remove("/_index_template/", h.composable) // before the components that they are made of
