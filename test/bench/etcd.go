@@ -46,7 +46,7 @@ func etcdChapter(ctx context.Context, b *bench) error {
 	b.page.say("\n### Backup\n")
 	b.report(f, all...)
 	b.goals(goal{"the backup beside `etcdctl snapshot save`", 0.9, times(f[all[1].name], f[all[0].name].wall), times(f[all[1].name], slowest(last)),
-		"the peer copies one file as it is; here its 51 MB and the sorted keys, for a restore into a running cluster, are hashed, compressed and encrypted."})
+		"the peer copies one file as it is; here its 51 MB and the sorted keys, for a restore into a running cluster, are hashed, compressed and encrypted. The pin, which streams the snapshot to the worker before, is in the whole command only."})
 	var res workflows.Result
 	noop := contender{name: "restore, nothing has changed", run: func() (string, error) {
 		was, err := b.sh(ctx, env, status)
