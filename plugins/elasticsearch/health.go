@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/csobackup/cso_backupnrestore/plugins"
@@ -80,7 +79,7 @@ func (s *session) Health(ctx context.Context) (plugins.Health, error) {
 		slices.Sort(blocked)
 		worse(plugins.Amber, "read-only because a disk was full: %s", some(blocked))
 	}
-	if err := s.disks(ctx, st, worse); err != nil {
+	if err := s.disks(ctx, worse); err != nil {
 		return h, err
 	}
 	if _, err := s.findPlace(ctx); isNoPlace(err) {
@@ -92,70 +91,4 @@ func (s *session) Health(ctx context.Context) (plugins.Health, error) {
 		return !strings.HasPrefix(k, kindPersistent+"/") && !strings.HasPrefix(k, kindTransient+"/")
 	})
 	return h, nil
-}
-
-// disks compares the fill of every node's disks with the cluster's own watermarks.
-func (s *session) disks(ctx context.Context, st *state, worse func(plugins.Grade, string, ...any)) error {
-	setting := func(name, fallback string) string {
-		for _, kind := range []string{kindTransient, kindPersistent} {
-			if v, ok := st.Objects[kind+"/"+name]; ok {
-				return strings.Trim(string(v), `"`)
-			}
-		}
-		return fallback
-	}
-	if setting("cluster.routing.allocation.disk.threshold_enabled", "true") == "false" {
-		return nil
-	}
-	var ns struct {
-		Nodes map[string]struct {
-			Name string `json:"name"`
-			FS   struct {
-				Total struct {
-					Total     int64 `json:"total_in_bytes"`
-					Available int64 `json:"available_in_bytes"`
-				} `json:"total"`
-			} `json:"fs"`
-			Versions string `json:"version"`
-		} `json:"nodes"`
-	}
-	if err := s.c.get(ctx, "/_nodes/stats/fs?filter_path=nodes.*.name,nodes.*.fs.total", &ns); err != nil {
-		return err
-	}
-	low := watermark(setting("cluster.routing.allocation.disk.watermark.low", "85%"))
-	flood := watermark(setting("cluster.routing.allocation.disk.watermark.flood_stage", "95%"))
-	for _, n := range ns.Nodes {
-		if n.FS.Total.Total <= 0 {
-			continue
-		}
-		switch t, a := n.FS.Total.Total, n.FS.Total.Available; {
-		case flood(t, a):
-			worse(plugins.Red, "disk of %s is %d%% full: indices become read-only", n.Name, 100-100*a/t)
-		case low(t, a):
-			worse(plugins.Amber, "disk of %s is %d%% full: no more shards are placed there", n.Name, 100-100*a/t)
-		}
-	}
-	return nil
-}
-
-// watermark reads "85%", "0.85" or an amount that must stay free, like "500mb".
-func watermark(s string) func(total, available int64) bool {
-	if p, ok := strings.CutSuffix(s, "%"); ok {
-		v, err := strconv.ParseFloat(p, 64)
-		return func(t, a int64) bool { return err == nil && float64(t-a) >= v/100*float64(t) }
-	}
-	if v, err := strconv.ParseFloat(s, 64); err == nil && v <= 1 {
-		return func(t, a int64) bool { return float64(t-a) >= v*float64(t) }
-	}
-	units := []struct {
-		suffix string
-		size   int64
-	}{{"pb", 1 << 50}, {"tb", 1 << 40}, {"gb", 1 << 30}, {"mb", 1 << 20}, {"kb", 1 << 10}, {"b", 1}}
-	for _, u := range units {
-		if p, ok := strings.CutSuffix(strings.ToLower(s), u.suffix); ok {
-			v, err := strconv.ParseFloat(p, 64)
-			return func(_, a int64) bool { return err == nil && float64(a) <= v*float64(u.size) }
-		}
-	}
-	return func(int64, int64) bool { return false }
 }
