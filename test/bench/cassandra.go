@@ -88,13 +88,14 @@ func (b *bench) cassandra(ctx context.Context, members int) error {
 	} else if members == 1 {
 		b.page.say("Medusa is not in PATH (`pip install cassandra-medusa`): not measured.\n")
 	}
-	least := floor(func() int64 { return int64(rows) << 13 })
-	f, err := b.race(ctx, watched, append(all, least)...)
+	written, memory := b.floor(env, onEach(`ls $DATA/cso_bench/sample-*/*.*`))
+	all = append(all, written, memory)
+	f, err := b.race(ctx, watched, all...)
 	if err != nil {
 		return err
 	}
-	b.report(f, append(all, least)...)
-	b.goals(goal{"the copy beside `cp` of the same files", 0.8, 0, times(f[all[2].name], slowest(last)), floorLimit(f[all[2].name], f[least.name])})
+	b.report(f, all...)
+	b.goals(goal{"the copy beside `cp` of the same files", 0.8, 0, times(f[all[2].name], slowest(last)), floorLimit(f[all[2].name], f[written.name], f[memory.name])})
 	return e.cassandraBack(ctx, c, env, watched)
 }
 

@@ -1,64 +1,111 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"fmt"
+	"io"
 	"os"
-	"os/exec"
+	"path/filepath"
 	"runtime"
-	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"filippo.io/age"
 	"golang.org/x/sync/errgroup"
 )
 
-// floor is the least that the format costs for bytes that do not shrink: SHA-256
-// of them, encryption, SHA-256 of what is stored; in memory, on all cores, with
-// nothing read from a disk or written to one. How many they are is asked when it is run.
-func floor(bytes func() int64) contender {
-	return contender{name: "hashed, encrypted, hashed again in memory, nothing else", run: func() (string, error) {
-		self, err := os.Executable()
-		if err != nil {
-			return "", err
-		}
-		out, err := exec.Command(self, "-floor", strconv.FormatInt(bytes(), 10)).CombinedOutput()
-		if err != nil {
-			return "", fmt.Errorf("%w: %s", err, out)
-		}
-		return size(bytes()), nil
-	}}
+// floor is the least that the format costs for files that do not shrink: a program of thirty lines reads them, takes SHA-256
+// of them, encrypts them, takes SHA-256 of that, and writes it, on all cores; the same without reading and writing tells what
+// of it are hashes and encryption. list is the command that prints the files' names, one a line.
+func (b *bench) floor(env []string, list string) (written, memory contender) {
+	script := list + ` >$OUT/files; rm -rf $OUT/floor; mkdir $OUT/floor; ` + `"$SELF" -floor %s <$OUT/files; sync -f $OUT/floor`
+	as := func(name, dir string) contender {
+		return contender{name: name, run: func() (string, error) {
+			self, err := os.Executable()
+			if err != nil {
+				return "", err
+			}
+			return b.sh(context.Background(), append(env, "SELF="+self), fmt.Sprintf(script, dir))
+		}}
+	}
+	return as("read, hashed, encrypted, hashed again, written, synced: nothing else", "$OUT/floor"),
+		as("hashed, encrypted, hashed again in memory: nothing else", "/dev/null")
 }
 
-// burn does the work of floor in this process, in pieces of 32 MiB as files are cut.
-func burn(bytes int64) error {
+// piece is how files are cut; see docs/format.md.
+const piece = 32 << 20
+
+// burn does the work of floor in this process. With /dev/null for dir nothing is read or written.
+func burn(dir string, names io.Reader) error {
+	list, err := io.ReadAll(names)
+	if err != nil {
+		return err
+	}
 	id, err := age.GenerateX25519Identity()
 	if err != nil {
 		return err
 	}
-	const piece = 32 << 20
-	plain := make([]byte, piece)
+	buffers := sync.Pool{New: func() any { return make([]byte, piece) }}
 	g := errgroup.Group{}
 	g.SetLimit(runtime.GOMAXPROCS(0))
-	for left := bytes; left > 0; left -= piece {
-		g.Go(func() error {
-			p := plain[:min(left, piece)]
-			sha256.Sum256(p)
-			w, err := age.Encrypt(sha256.New(), id.Recipient())
-			if err != nil {
-				return err
-			}
-			if _, err := w.Write(p); err != nil {
-				return err
-			}
-			return w.Close()
-		})
+	total, n := int64(0), 0
+	for _, name := range strings.Fields(string(list)) {
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		st, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		total += st.Size()
+		for at := int64(0); at < st.Size(); at += piece {
+			n++
+			to := filepath.Join(dir, fmt.Sprint(n))
+			g.Go(func() error {
+				p := buffers.Get().([]byte)
+				defer buffers.Put(p) //nolint:staticcheck // 24 bytes for each 32 MiB
+				return burnPiece(p[:min(piece, st.Size()-at)], f, at, to, dir == os.DevNull, id.Recipient())
+			})
+		}
+		defer f.Close()
 	}
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	fmt.Println(size(total))
+	return nil
+}
+
+func burnPiece(p []byte, from io.ReaderAt, at int64, to string, memory bool, r age.Recipient) error {
+	sum := sha256.New()
+	var out io.Writer = sum
+	if !memory {
+		if _, err := from.ReadAt(p, at); err != nil {
+			return err
+		}
+		f, err := os.Create(to)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		out = io.MultiWriter(sum, f)
+	}
+	sha256.Sum256(p)
+	w, err := age.Encrypt(out, r)
+	if err != nil {
+		return err
+	}
+	if _, err := w.Write(p); err != nil {
+		return err
+	}
+	return w.Close()
 }
 
 // floorLimit says how fast the copy of incompressible bytes could be at best beside a peer.
-func floorLimit(peer, least figure) string {
-	return fmt.Sprintf("every byte is hashed, encrypted and hashed again as it is stored, which alone takes all cores for %s, %.2f of the peer's speed at best; reading, writing and syncing come on top.",
-		least.wall.Round(10*time.Millisecond), times(peer, least.wall))
+func floorLimit(peer, written, memory figure) string {
+	return fmt.Sprintf("a program that does nothing but read, hash, encrypt, hash again and write takes all cores for %s, %.2f of the peer's speed; hashes and encryption alone take %s of it.",
+		written.wall.Round(10*time.Millisecond), times(peer, written.wall), memory.wall.Round(10*time.Millisecond))
 }

@@ -66,10 +66,10 @@ func run(ctx context.Context) error {
 	rounds := flag.Int("rounds", 3, "how often each command is run; the best counts")
 	small := flag.Bool("small", false, "little data: a trial of this program, not a measurement")
 	dir := flag.String("dir", "", "where data goes (default: a temporary directory)")
-	bytes := flag.Int64("floor", 0, "do nothing but hash, encrypt and hash so many bytes in memory")
+	least := flag.String("floor", "", "do nothing but read, hash, encrypt, hash and write into this directory the files that standard input names")
 	flag.Parse()
-	if *bytes > 0 {
-		return burn(*bytes)
+	if *least != "" {
+		return burn(*least, os.Stdin)
 	}
 	chosen := strings.Split(*only, ",")
 	for _, c := range chosen {
