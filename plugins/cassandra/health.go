@@ -109,8 +109,9 @@ func (s *session) pendingHints(ctx context.Context) int {
 	return len(files)
 }
 
-// lowSpace is the share of the data file system below which it is called low, in percent.
-const lowSpace = 10
+// scarce says whether so little is free that a copy of the tables would not fit: a restore of all stages one, and a compaction of
+// all writes one. A share of the disk would say nothing: a tenth of a large one holds many small databases.
+func scarce(free, total, tables int64) bool { return total > 0 && free < tables+room }
 
 // disk adds up the files of user tables and looks at the space that is left.
 func (s *session) disk(ctx context.Context, h *plugins.Health, worse func(plugins.Grade, string, ...any)) error {
@@ -137,9 +138,8 @@ func (s *session) disk(ctx context.Context, h *plugins.Health, worse func(plugin
 		return err
 	}
 	for _, d := range dirs {
-		free, total := space(d)
-		if total > 0 && free*100/total < lowSpace {
-			worse(plugins.Amber, "%d MiB are free in %s", free>>20, d)
+		if free, total := space(d); scarce(free, total, h.Estimate/int64(len(dirs))) {
+			worse(plugins.Amber, "%d MiB are free in %s: a restore or a compaction of all tables, %d MiB, may not fit", free>>20, d, h.Estimate>>20)
 		}
 	}
 	if !h.Empty && h.Estimate == 0 {

@@ -165,3 +165,21 @@ func FuzzElements(f *testing.F) {
 		_, _, _ = parseTag(typ)
 	})
 }
+
+func TestScarce(t *testing.T) {
+	const gb = 1 << 30
+	for _, c := range []struct {
+		free, total, tables int64
+		want                bool
+	}{
+		{20 * gb, 250 * gb, gb, false}, // 92% full, and room for twenty copies
+		{20 * gb, 250 * gb, 20 * gb, true},
+		{120 * gb, 250 * gb, 130 * gb, true}, // half full, and no room for one
+		{room - 1, gb, 0, true},
+		{0, 0, gb, false}, // unknown
+	} {
+		if got := scarce(c.free, c.total, c.tables); got != c.want {
+			t.Errorf("%d of %d bytes free, tables of %d: scarce is %v", c.free, c.total, c.tables, got)
+		}
+	}
+}
