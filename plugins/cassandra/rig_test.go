@@ -27,7 +27,7 @@ func newRun(t testing.TB, op plugins.Operation) plugins.Run {
 	t.Helper()
 	epochs.CompareAndSwap(0, uint64(time.Now().Unix())+1_000_000)
 	e := epochs.Add(1)
-	return plugins.Run{Epoch: e, Operation: op, Backup: "TEST/2026-01-02T03-04-05Z", Attempt: fmt.Sprint(e), Parallel: 4, Scratch: t.TempDir(), Log: slog.New(slog.DiscardHandler)}
+	return plugins.Run{Epoch: e, Operation: op, Backup: "TEST/2026-01-02T03-04-05Z", Attempt: fmt.Sprint(e), Parallel: 4, Scratch: t.TempDir(), Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 }
 
 // rig is what the tests beside the suite work with.

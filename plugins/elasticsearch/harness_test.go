@@ -318,7 +318,7 @@ func run(t testing.TB, op plugins.Operation) plugins.Run {
 	epoch.Lock()
 	defer epoch.Unlock()
 	epoch.n++
-	return plugins.Run{Epoch: epoch.n, Operation: op, Backup: "T/2026-01-02T03-04-05Z", Attempt: fmt.Sprint(epoch.n), Parallel: 4, Scratch: t.TempDir(), Log: slog.New(slog.DiscardHandler)}
+	return plugins.Run{Epoch: epoch.n, Operation: op, Backup: "T/2026-01-02T03-04-05Z", Attempt: fmt.Sprint(epoch.n), Parallel: 4, Scratch: t.TempDir(), Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 }
 
 func backup(t testing.TB, s plugins.Session) (*plugintest.Memory, plugins.Report) {
