@@ -39,7 +39,7 @@ type bench struct {
 var (
 	oneNode    = sync.OnceValues(func() (*bench, error) { return start(1, "cassandra", "cassandra@east") })
 	threeNodes = sync.OnceValues(func() (*bench, error) { return start(3, "cassandra") })
-	stops      []func()
+	stops      []func(failed bool)
 )
 
 func TestMain(m *testing.M) {
@@ -48,7 +48,7 @@ func TestMain(m *testing.M) {
 	}
 	code := m.Run()
 	for _, stop := range stops {
-		stop()
+		stop(code != 0)
 	}
 	os.Exit(code)
 }
@@ -58,13 +58,16 @@ func start(members int, components ...string) (*bench, error) {
 	if err != nil {
 		return nil, err
 	}
-	stops = append(stops, func() { _ = os.RemoveAll(dir) })
+	stops = append(stops, func(bool) { _ = os.RemoveAll(dir) })
 	o := lab.Options{Dir: dir, Components: components, Members: members, ServersOnly: true, Versions: map[string]string{"cassandra": version + "+jolokia"}, Out: os.Stderr}
 	l, err := lab.Start(context.Background(), o)
 	if err != nil {
 		return nil, err
 	}
-	stops = append([]func(){func() {
+	stops = append([]func(bool){func(failed bool) {
+		if failed {
+			fmt.Fprintln(os.Stderr, l.Logs())
+		}
 		if err := l.Down(context.Background()); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 		}

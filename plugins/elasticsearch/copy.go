@@ -20,7 +20,15 @@ func (s *session) copyDocuments(ctx context.Context, run plugins.Run, c *claim, 
 	if docs == 0 {
 		return nil
 	}
-	body := map[string]any{"source": map[string]any{"index": x.Name, "size": x.pageSize(docs, x.Bytes)}, "dest": map[string]any{"index": fresh, "version_type": "external"}}
+	size := maxPage
+	for k := range x.Shards {
+		n, err := s.pageSize(ctx, x, k)
+		if err != nil {
+			return err
+		}
+		size = min(size, n)
+	}
+	body := map[string]any{"source": map[string]any{"index": x.Name, "size": size}, "dest": map[string]any{"index": fresh, "version_type": "external"}}
 	var a struct {
 		Task string `json:"task"`
 	}

@@ -81,18 +81,6 @@ type scroll struct {
 	each  func(*hit) error
 }
 
-// pageSize is how many documents come at once: about 4 MB, which is the fastest, and never more than the index allows.
-func (x *index) pageSize(docs, bytes int64) int {
-	size := 100
-	if docs > 0 {
-		size = int(max(10, min(4000, (4<<20)/max(1, bytes/docs))))
-	}
-	if x.Window > 0 {
-		return min(size, x.Window)
-	}
-	return size
-}
-
 // stretch is a part of a shard, by sequence numbers: several can be read at once. Both ends 0: the whole shard.
 type stretch struct {
 	shard    int
@@ -145,10 +133,13 @@ func (p stretch) query() string {
 
 // scrollShard opens a view of a shard, or of a part of it, and reads its first page.
 func (s *session) scrollShard(ctx context.Context, x *index, part stretch, each func(*hit) error) (*scroll, error) {
-	sh := x.Shards[part.shard]
 	sc := &scroll{s: s, each: each, total: -1}
+	size, err := s.pageSize(ctx, x, part.shard)
+	if err != nil {
+		return sc, err
+	}
 	path := fmt.Sprintf("/%s/_search?scroll=%s&preference=_shards:%d", esc(x.Name), scrollLife, part.shard)
-	body := fmt.Sprintf(`{"size":%d,"sort":["_doc"],"version":true,"seq_no_primary_term":true,"query":%s}`, x.pageSize(sh.Docs, sh.Bytes), part.query())
+	body := fmt.Sprintf(`{"size":%d,"sort":["_doc"],"version":true,"seq_no_primary_term":true,"query":%s}`, size, part.query())
 	return sc, sc.page(ctx, path, body)
 }
 

@@ -53,7 +53,12 @@ func servers(t testing.TB, version string, members int, components ...string) *l
 	}
 	l, err := lab.Start(context.Background(), o)
 	must(t, err)
-	t.Cleanup(func() { must(t, l.Down(context.Background())) })
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(l.Logs())
+		}
+		must(t, l.Down(context.Background()))
+	})
 	return l
 }
 

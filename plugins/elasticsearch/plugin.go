@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 
 	"github.com/csobackup/cso_backupnrestore/plugins"
 )
@@ -43,6 +44,7 @@ type session struct {
 	target  plugins.Target
 	self    plugins.Member
 	product product
+	page    atomic.Int64 // see pageBytes; 0: not asked yet
 }
 
 // product is what GET / says.

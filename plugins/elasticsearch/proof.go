@@ -84,11 +84,14 @@ func (x *index) parts(how reading, parallel int) []stretch {
 }
 
 // sampleQuery finds the documents of a sample among sequence numbers below end.
-func sampleQuery(end int64) string {
+func sampleQuery(end int64) string { return spread(end, sampleStretches, sampleWidth) }
+
+// spread finds the documents in n places of so many sequence numbers each, evenly below end.
+func spread(end, n, width int64) string {
 	var ranges []string
-	for i := range int64(sampleStretches) {
-		from := end / sampleStretches * i
-		ranges = append(ranges, fmt.Sprintf(`{"range":{"_seq_no":{"gte":%d,"lt":%d}}}`, from, from+sampleWidth))
+	for i := range n {
+		from := end / n * i
+		ranges = append(ranges, fmt.Sprintf(`{"range":{"_seq_no":{"gte":%d,"lt":%d}}}`, from, from+width))
 	}
 	return `{"bool":{"should":[` + strings.Join(ranges, ",") + `]}}`
 }

@@ -83,6 +83,16 @@ func (l *Lab) run(st *state, e engine.Engine, s *server) (bool, error) {
 
 func (l *Lab) logOf(name string) string { return l.path("log", name+".log") }
 
+// Logs are the ends of the logs of all members: what a test that failed shows, for its lab is removed.
+func (l *Lab) Logs() string {
+	files, _ := filepath.Glob(l.path("log", "*.log"))
+	var b strings.Builder
+	for _, f := range files {
+		fmt.Fprintf(&b, "end of %s:\n%s\n", filepath.Base(f), tail(f))
+	}
+	return b.String()
+}
+
 // await polls a member until it answers a real query.
 func (l *Lab) await(ctx context.Context, e engine.Engine, s *server) error {
 	ctx, cancel := context.WithTimeout(ctx, readyLimit)
