@@ -101,7 +101,7 @@ func (b *bench) elasticsearch(ctx context.Context, members int, what string) err
 	}
 	b.report(f, all...)
 	b.page.say("\nA snapshot is a copy inside the repository, neither hashed nor encrypted.\n")
-	twice := fmt.Sprintf("the server's own snapshot is only the first part: its files are then hashed, encrypted and written, which takes a program that does nothing else all cores for %s, and every document is read for the digest.",
+	twice := fmt.Sprintf("the server's own snapshot is only the first part: its files are then hashed, encrypted and written, which takes a program that does nothing else %s, and every document is read for the digest.",
 		f[written.name].wall.Round(10*time.Millisecond))
 	mine := f[all[0].name].wall
 	bare := f[all[2].name]
