@@ -31,7 +31,9 @@ func (s *stand) edges(t *testing.T) {
 	if long() || s.version == versions()[0] {
 		t.Run("large index", s.sampled)
 	}
-	t.Run("pages", s.pages)
+	if s.on.Members[0].Options["ca_file"] == "" {
+		t.Run("pages", s.pages)
+	}
 	t.Run("health", s.health)
 	t.Run("credentials", s.credentials)
 	t.Run("first member unreachable", s.unreachable)
