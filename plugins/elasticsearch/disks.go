@@ -34,7 +34,6 @@ func (s *session) disks(ctx context.Context, worse func(plugins.Grade, string, .
 					Available int64 `json:"available_in_bytes"`
 				} `json:"total"`
 			} `json:"fs"`
-			Versions string `json:"version"`
 		} `json:"nodes"`
 	}
 	if err := s.c.get(ctx, "/_nodes/stats/fs?filter_path=nodes.*.name,nodes.*.fs.total", &ns); err != nil {

@@ -88,7 +88,7 @@ func (b *bench) cassandra(ctx context.Context, members int) error {
 	} else if members == 1 {
 		b.page.say("Medusa is not in PATH (`pip install cassandra-medusa`): not measured.\n")
 	}
-	written, memory := b.floor(env, onEach(`ls $DATA/cso_bench/sample-*/*.*`))
+	written, memory := b.floor(ctx, env, onEach(`ls $DATA/cso_bench/sample-*/*.*`))
 	all = append(all, written, memory)
 	f, err := b.race(ctx, watched, all...)
 	if err != nil {

@@ -73,14 +73,8 @@ func (b *bench) elasticsearch(ctx context.Context, members int, what string) err
 		told, err := measured()
 		return told, errors.Join(err, e.sampled(false))
 	}
-	whole, alone := e.backup(ctx, "B", &last), time.Duration(0)
-	timed := whole.run
-	whole.run = func() (string, error) {
-		told, err := timed()
-		alone = slowest(last)
-		return told, err
-	}
-	all := []contender{whole,
+	var alone time.Duration
+	all := []contender{e.backup(ctx, "B", &last).noting(&alone, &last),
 		b.snapshot(ctx, env, "snapshot, throttled as by default", `{}`),
 		b.snapshot(ctx, env, "snapshot, not throttled", `{"max_snapshot_bytes_per_sec":"0"}`)}
 	all = append(all, sampled)
@@ -93,7 +87,7 @@ func (b *bench) elasticsearch(ctx context.Context, members int, what string) err
 	} else {
 		b.page.say("elasticdump is not in PATH (`npm install -g elasticdump`): not measured.\n")
 	}
-	written, memory := b.floor(env, `find $REPO/peer -type f`)
+	written, memory := b.floor(ctx, env, `find $REPO/peer -type f`)
 	all = append(all, written, memory)
 	f, err := b.race(ctx, watched, all...)
 	if err != nil {

@@ -16,20 +16,20 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// floor is the least that the format costs for files that do not shrink: a program of thirty lines reads them, takes SHA-256
+// floor is the least that the format costs for files that do not shrink: a program that does nothing else reads them, takes SHA-256
 // of them, encrypts them, takes SHA-256 of that, and writes it, on all cores; the same without reading and writing tells what
 // of it are hashes and encryption. list is the command that prints the files' names, one a line.
-func (b *bench) floor(env []string, list string) (written, memory contender) {
+func (b *bench) floor(ctx context.Context, env []string, list string) (written, memory contender) {
 	as := func(name, dir string) contender {
 		return contender{name: name, prepare: func() error {
-			_, err := b.sh(context.Background(), env, "{ "+list+"\n} >$OUT/files; rm -rf $OUT/floor; mkdir $OUT/floor; sync -f $OUT/floor")
+			_, err := b.sh(ctx, env, "{ "+list+"\n} >$OUT/files; rm -rf $OUT/floor; mkdir $OUT/floor; sync -f $OUT/floor")
 			return err
 		}, run: func() (string, error) {
 			self, err := os.Executable()
 			if err != nil {
 				return "", err
 			}
-			return b.sh(context.Background(), append(env, "SELF="+self), `"$SELF" -floor `+dir+` <$OUT/files; sync -f $OUT/floor`)
+			return b.sh(ctx, append(env, "SELF="+self), `"$SELF" -floor `+dir+` <$OUT/files; sync -f $OUT/floor`)
 		}}
 	}
 	return as("read, hashed, encrypted, hashed again, written, synced: nothing else", "$OUT/floor"),

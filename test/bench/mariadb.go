@@ -46,11 +46,16 @@ func mariadbChapter(ctx context.Context, b *bench) error {
 		peer("`mariadb-dump --single-transaction --quick --hex-blob \\| zstd -1`", `mariadb-dump $M --single-transaction --quick --hex-blob --databases bench | zstd -q -1 -f -o $OUT/dump.zst; sync $OUT/dump.zst; du -h $OUT/dump.zst | cut -f1`),
 		peer("`mydumper --compress --threads 2`", `rm -rf $OUT/my; mydumper $DUMPER --database bench --threads 2 --compress --outputdir $OUT/my; sync -f $OUT/my; du -sh $OUT/my | cut -f1`)}
 	// The least that any program needs: to get the rows, and to compress them.
-	half := `mariadb $M --quick -N -B --raw bench -e "SELECT * FROM sample WHERE id %s ` + fmt.Sprint(rows/2) + `; SELECT * FROM document WHERE id %s '8'"`
-	both := "{ " + fmt.Sprintf(half, "<=", "<") + " >$OUT/rows1 & " + fmt.Sprintf(half, ">", ">=") + " >$OUT/rows2 & wait -n; wait -n; }"
-	read := peer("the rows read through two connections, thrown away", strings.NewReplacer("$OUT/rows1", "/dev/null", "$OUT/rows2", "/dev/null").Replace(both))
+	halves := func(first, second string) string {
+		const half = `mariadb $M --quick -N -B --raw bench -e "SELECT * FROM sample WHERE id %s %d; SELECT * FROM document WHERE id %s '8'" >%s & `
+		return fmt.Sprintf(half+half+"wait -n; wait -n", "<=", rows/2, "<", first, ">", rows/2, ">=", second)
+	}
+	read := peer("the rows read through two connections, thrown away", halves("/dev/null", "/dev/null"))
 	pack := peer("`zstd -1 -T2` of them, thrown away", `cat $OUT/rows1 $OUT/rows2 | zstd -q -1 -T2 -c | wc -c | numfmt --to=iec`)
-	pack.prepare = func() error { _, err := b.sh(ctx, env, both); return err }
+	pack.prepare = func() error {
+		_, err := b.sh(ctx, env, halves("$OUT/rows1", "$OUT/rows2")+"; sync $OUT/rows1 $OUT/rows2") // nothing is to be written while others are measured
+		return err
+	}
 	all = append(all, read, pack)
 	f, err := b.race(ctx, watched, all...)
 	if err != nil {
@@ -119,14 +124,7 @@ func mariadbRestores(ctx context.Context, e *estate, env []string, watched []int
 	peer := func(name, script string) contender {
 		return contender{name: name, prepare: sql(gone), run: func() (string, error) { return b.sh(ctx, env, script) }}
 	}
-	whole := restore("cso_backupnrestore -b restore, everything gone", gone)
-	timed := whole.run
-	whole.run = func() (string, error) {
-		told, err := timed()
-		alone = res.Units[0].Took
-		return told, err
-	}
-	all := []contender{whole,
+	all := []contender{restore("cso_backupnrestore -b restore, everything gone", gone).noting(&alone, &res),
 		peer("`zstd -dc \\| mariadb`", `zstd -dc $OUT/dump.zst | mariadb $M`),
 		peer("`myloader --threads 2`", `myloader $DUMPER --directory $OUT/my --threads 2 --overwrite-tables`)}
 	f, err := b.race(ctx, watched, all...)
