@@ -26,6 +26,7 @@ func TestCluster(t *testing.T) {
 				t.Run("unknown to the backup, wholly", s.fromNothing)
 			}
 			t.Run("reindex", s.reindexAll)
+			t.Run("documents by their own node", s.byTheirNode)
 			t.Run("one member down", s.memberDown)
 		})
 		if long() {

@@ -48,8 +48,8 @@ func (s *session) sourceBytes(ctx context.Context, x *index, shard int, page int
 	var mean int64
 	for _, n := range []int64{2, 32} {
 		var sum int64
-		sc := &scroll{s: s, total: -1, each: func(h *hit) error { sum += int64(len(h.Source)); return nil }}
-		path := fmt.Sprintf("/%s/_search?preference=_shards:%d", esc(x.Name), shard)
+		sc := &scroll{s: s, member: s.near(ctx, x, shard), total: -1, each: func(h *hit) error { sum += int64(len(h.Source)); return nil }}
+		path := fmt.Sprintf("/%s/_search?preference=%s", esc(x.Name), onShard(shard))
 		width := max(1, sh.MaxNo/sh.Docs) // about one document, if numbers are gone
 		if err := sc.page(ctx, path, fmt.Sprintf(`{"size":%d,"sort":["_doc"],"track_total_hits":false,"query":%s}`, x.within(n), spread(sh.MaxNo, n, width))); err != nil {
 			return 0, err

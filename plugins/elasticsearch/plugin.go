@@ -45,6 +45,7 @@ type session struct {
 	self    plugins.Member
 	product product
 	page    atomic.Int64 // see pageBytes; 0: not asked yet
+	homes   homes
 }
 
 // product is what GET / says.

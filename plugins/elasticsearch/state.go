@@ -33,6 +33,7 @@ type shard struct {
 	Docs  int64 // Lucene's own count, nested documents included
 	MaxNo int64 // the highest sequence number given
 	Bytes int64
+	Node  string // the id of the node that holds it
 }
 
 // position identifies the content of an index for as long as its life does.
@@ -250,7 +251,7 @@ func define(name string, closed bool, raw []byte) (*index, error) {
 // shards reads the state of every primary. Of a closed index nothing but the sequence numbers counts.
 func (s *session) shards(ctx context.Context, st *state) error {
 	r, err := s.c.send(ctx, http.MethodGet, "/_stats/docs,store?level=shards&expand_wildcards=all&forbid_closed_indices=false"+
-		"&filter_path=indices.*.uuid,indices.*.shards.*.routing.primary,indices.*.shards.*.seq_no.max_seq_no,indices.*.shards.*.docs.count,indices.*.shards.*.store.size_in_bytes", "", nil)
+		"&filter_path=indices.*.uuid,indices.*.shards.*.routing.primary,indices.*.shards.*.routing.node,indices.*.shards.*.seq_no.max_seq_no,indices.*.shards.*.docs.count,indices.*.shards.*.store.size_in_bytes", "", nil)
 	if err != nil {
 		return err
 	}
@@ -286,7 +287,8 @@ func (x *index) count(b []byte) error {
 		UUID   string `json:"uuid"`
 		Shards map[string][]struct {
 			Routing struct {
-				Primary bool `json:"primary"`
+				Primary bool   `json:"primary"`
+				Node    string `json:"node"`
 			} `json:"routing"`
 			SeqNo struct {
 				Max int64 `json:"max_seq_no"`
@@ -312,7 +314,7 @@ func (x *index) count(b []byte) error {
 		}
 		for _, c := range copies {
 			if c.Routing.Primary {
-				x.Shards[k] = shard{c.Docs.Count, c.SeqNo.Max, c.Store.Size}
+				x.Shards[k] = shard{c.Docs.Count, c.SeqNo.Max, c.Store.Size, c.Routing.Node}
 				x.Bytes += c.Store.Size
 			}
 		}

@@ -25,15 +25,20 @@ func (b *bench) floor(ctx context.Context, env []string, list string) (written, 
 			_, err := b.sh(ctx, env, "{ "+list+"\n} >$OUT/files; rm -rf $OUT/floor; mkdir $OUT/floor; sync -f $OUT/floor")
 			return err
 		}, run: func() (string, error) {
-			self, err := os.Executable()
-			if err != nil {
-				return "", err
-			}
-			return b.sh(ctx, append(env, "SELF="+self), `"$SELF" -floor `+dir+` <$OUT/files; sync -f $OUT/floor`)
+			return b.self(ctx, env, `"$SELF" -floor `+dir+` <$OUT/files; sync -f $OUT/floor`)
 		}}
 	}
 	return as("read, hashed, encrypted, hashed again, written, synced: nothing else", "$OUT/floor"),
 		as("hashed, encrypted, hashed again in memory: nothing else", "/dev/null")
+}
+
+// self runs a script in which $SELF is this program.
+func (b *bench) self(ctx context.Context, env []string, script string) (string, error) {
+	name, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	return b.sh(ctx, append(env, "SELF="+name), script)
 }
 
 // piece is how files are cut; see docs/format.md.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"time"
 )
@@ -37,6 +38,21 @@ func (g goal) String() string {
 		return line + "Reached by the unit alone: " + g.limit
 	}
 	return line + "**Missed:** " + g.limit
+}
+
+// atLeast says what parts that nobody can leave out take together, beside what a target allows for all.
+func atLeast(allowed time.Duration, parts ...figure) string {
+	var cpu time.Duration
+	for _, p := range parts {
+		cpu += p.cpu
+	}
+	all := cpu / time.Duration(runtime.NumCPU())
+	word := "which the target leaves room for"
+	if all > allowed {
+		word = "more than the target allows: out of reach on this machine"
+	}
+	return fmt.Sprintf("By programs that do nothing else these take %.1f CPU seconds, %.1f s on all cores beside %.1f s: %s.",
+		cpu.Seconds(), all.Seconds(), allowed.Seconds(), word)
 }
 
 // goals writes targets below the table that they are about.

@@ -67,9 +67,15 @@ func run(ctx context.Context) error {
 	small := flag.Bool("small", false, "little data: a trial of this program, not a measurement")
 	dir := flag.String("dir", "", "where data goes (default: a temporary directory)")
 	least := flag.String("floor", "", "do nothing but read, hash, encrypt, hash and write into this directory the files that standard input names")
+	scroll := flag.String("scroll", "", "do nothing but read the documents of the index bench from this Elasticsearch and hash them")
+	shards := flag.Int("shards", 1, "with -scroll: the shards of the index")
+	docs := flag.Int("docs", 0, "with -scroll: how many documents there are")
 	flag.Parse()
-	if *least != "" {
+	switch {
+	case *least != "":
 		return burn(*least, os.Stdin)
+	case *scroll != "":
+		return scrollAll(ctx, *scroll, *shards, *docs)
 	}
 	chosen := strings.Split(*only, ",")
 	for _, c := range chosen {
