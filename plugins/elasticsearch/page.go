@@ -8,7 +8,8 @@ import (
 const (
 	pageLimit = 4 << 20 // bytes of a page: the fastest
 	maxPage   = 4000    // documents of a page
-	minPage   = 10
+	skew      = 4       // so many times pageLimit a page may hold where documents are as large as the largest that was seen
+	skewed    = 10      // documents of a page at least, however large a single one is
 )
 
 // pageSize is how many documents of a shard come at once: about as many as fill a page, never more than the index allows.
@@ -21,15 +22,15 @@ func (s *session) pageSize(ctx context.Context, x *index, shard int) (int, error
 	}
 	size, sh := int64(100), x.Shards[shard]
 	if sh.Docs > 0 {
-		each := max(1, sh.Bytes/sh.Docs)
+		mean, most := max(1, sh.Bytes/sh.Docs), int64(1)
 		if sh.Bytes > page/32 { // a smaller shard fits a page, or a few if it is shrunk beyond measure
-			raw, err := s.sourceBytes(ctx, x, shard, page)
+			raw, largest, err := s.sourceBytes(ctx, x, shard, page)
 			if err != nil {
 				return 0, err
 			}
-			each = max(each, raw)
+			mean, most = max(mean, raw), max(most, largest)
 		}
-		size = max(minPage, min(maxPage, page/each))
+		size = max(1, min(maxPage, page/mean, max(skewed, skew*page/most)))
 	}
 	return int(x.within(size)), nil
 }
@@ -42,26 +43,30 @@ func (x *index) within(n int64) int64 {
 	return n
 }
 
-// sourceBytes is the mean size of some documents of a shard; few are asked first, in case they are very large.
-func (s *session) sourceBytes(ctx context.Context, x *index, shard int, page int64) (int64, error) {
+// sourceBytes is the mean size of some documents at even distances in a shard, and the size of the largest of them: large
+// ones that came together are seen when they are one in a hundred. Few are asked first, in case all are very large.
+func (s *session) sourceBytes(ctx context.Context, x *index, shard int, page int64) (mean, most int64, err error) {
 	sh := x.Shards[shard]
-	var mean int64
-	for _, n := range []int64{2, 32} {
+	width := max(1, sh.MaxNo/sh.Docs) // about one document, if numbers are gone
+	for _, n := range []int64{2, 16, 128} {
+		if mean*n > page {
+			break
+		}
 		var sum int64
-		sc := &scroll{s: s, member: s.near(ctx, x, shard), total: -1, each: func(h *hit) error { sum += int64(len(h.Source)); return nil }}
+		sc := &scroll{s: s, member: s.near(ctx, x, shard), total: -1, each: func(h *hit) error {
+			sum += int64(len(h.Source))
+			most = max(most, int64(len(h.Source)))
+			return nil
+		}}
 		path := fmt.Sprintf("/%s/_search?preference=%s", esc(x.Name), onShard(shard))
-		width := max(1, sh.MaxNo/sh.Docs) // about one document, if numbers are gone
 		if err := sc.page(ctx, path, fmt.Sprintf(`{"size":%d,"sort":["_doc"],"track_total_hits":false,"query":%s}`, x.within(n), spread(sh.MaxNo, n, width))); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		if sc.seen > 0 {
 			mean = max(mean, sum/sc.seen)
 		}
-		if mean*32 > page {
-			break
-		}
 	}
-	return mean, nil
+	return mean, most, nil
 }
 
 // pageBytes is how much a page may hold, by the smallest heap of a node. A node that answers for others holds each page

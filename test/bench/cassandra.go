@@ -96,7 +96,10 @@ func (b *bench) cassandra(ctx context.Context, members int) error {
 	}
 	b.report(f, all...)
 	b.goals(goal{"the copy beside `cp` of the same files", 0.8, 0, times(f[all[2].name], slowest(last)), floorLimit(f[all[2].name], f[written.name], f[memory.name])})
-	return e.cassandraBack(ctx, c, env, watched)
+	if err := e.cassandraBack(ctx, c, env, watched); err != nil {
+		return err
+	}
+	return e.memory()
 }
 
 // cassandraBack: the second backup, and restores beside an import alone.

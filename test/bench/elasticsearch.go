@@ -109,7 +109,10 @@ func (b *bench) elasticsearch(ctx context.Context, members int, what string) err
 	if err := e.elasticsearchBack(ctx, env, watched, docs, f[shown.name]); err != nil {
 		return err
 	}
-	return e.elasticsearchReindex(ctx, env, watched, docs)
+	if err := e.elasticsearchReindex(ctx, env, watched, docs); err != nil {
+		return err
+	}
+	return e.memory()
 }
 
 // snapshot is the server's own, into a repository of its own; the snapshot before it is not there any more.

@@ -70,7 +70,10 @@ func etcdChapter(ctx context.Context, b *bench) error {
 		err := e.cso(ctx, &res, "-b", "backup", "-s", "B")
 		return fmt.Sprintf("%s read, %s new", size(res.Bytes), size(res.New)), err
 	}}
-	return b.list(ctx, "Again, and back", watched, again, noop, part)
+	if err := b.list(ctx, "Again, and back", watched, again, noop, part); err != nil {
+		return err
+	}
+	return e.memory()
 }
 
 // list races contenders that have no peer and writes their table.

@@ -71,7 +71,10 @@ func mariadbChapter(ctx context.Context, b *bench) error {
 	if err := mariadbUnchanged(ctx, e, watched); err != nil {
 		return err
 	}
-	return mariadbRestores(ctx, e, env, watched, rows)
+	if err := mariadbRestores(ctx, e, env, watched, rows); err != nil {
+		return err
+	}
+	return e.memory()
 }
 
 // mariadbUnchanged: a second backup of the same data, and a restore with nothing to do.

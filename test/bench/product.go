@@ -99,6 +99,17 @@ func (e *estate) cso(ctx context.Context, result any, args ...string) error {
 	return json.Unmarshal(doc.Result, result)
 }
 
+// memory writes the most that the worker has taken since the chapter began.
+func (e *estate) memory() error {
+	pid, err := e.Pid("worker")
+	if err != nil {
+		return err
+	}
+	mem, err := peak(pid)
+	e.b.page.say("\nThe worker's peak memory over all of this: %d MiB; 256 are allowed.\n", mem)
+	return err
+}
+
 // backup is the product's contender; what it stored is told.
 func (e *estate) backup(ctx context.Context, name string, last *workflows.Result) contender {
 	return contender{name: "cso_backupnrestore -b backup", prepare: e.forget, run: func() (string, error) {

@@ -42,7 +42,7 @@ func zookeeperChapter(ctx context.Context, b *bench) error {
 	b.report(f, all...)
 	b.goals(goal{"the backup beside a walk node by node", 10, times(f[all[1].name], f[all[0].name].wall), times(f[all[1].name], slowest(last)), "the snapshot file is not used."})
 	var res workflows.Result
-	return b.list(ctx, "Again, and back", watched,
+	err = b.list(ctx, "Again, and back", watched,
 		contender{name: "second backup", run: func() (string, error) {
 			err := e.cso(ctx, &res, "-b", "backup", "-s", "B")
 			return fmt.Sprintf("%s read, %s new", size(res.Bytes), size(res.New)), err
@@ -51,6 +51,10 @@ func zookeeperChapter(ctx context.Context, b *bench) error {
 			err := e.cso(ctx, &res, "-b", "restore", "-s", "B", "-t", "zookeeper")
 			return fmt.Sprintf("restore alone %s", res.Units[0].Took.Round(10*time.Millisecond)), err
 		}})
+	if err != nil {
+		return err
+	}
+	return e.memory()
 }
 
 // nodeByNode is what a plain client does: it asks for one znode after the other.
