@@ -115,6 +115,11 @@ func tlsConfig(m plugins.Member) (*tls.Config, error) {
 	return conf, nil
 }
 
+// with is a client that asks these members only, in this order.
+func (c *client) with(bases []string) *client {
+	return &client{target: c.target, bases: bases, http: c.http, tr: c.tr, auth: c.auth}
+}
+
 func (c *client) close() { c.tr.CloseIdleConnections() }
 
 // fault is an error answer of the server.
@@ -145,18 +150,10 @@ func unknownCall(err error) bool {
 // patience is the longest pause after which a request that the server had no memory for is sent once more.
 const patience = 3 * time.Second
 
-// anyMember lets a request go to the member that answered last.
-const anyMember = -1
-
 // send makes one request, again when the server refused it unread. The caller closes the body.
 func (c *client) send(ctx context.Context, method, path, kind string, body []byte) (io.ReadCloser, error) {
-	return c.sendTo(ctx, anyMember, method, path, kind, body)
-}
-
-// sendTo is send, to one member first: an index into bases, or anyMember.
-func (c *client) sendTo(ctx context.Context, member int, method, path, kind string, body []byte) (io.ReadCloser, error) {
 	for wait := 100 * time.Millisecond; ; wait *= 2 {
-		r, err := c.once(ctx, member, method, path, kind, body)
+		r, err := c.once(ctx, method, path, kind, body)
 		var f *fault
 		if !errors.As(err, &f) || !f.unread() || wait > patience {
 			return r, err
@@ -173,19 +170,24 @@ func (f *fault) unread() bool {
 }
 
 // once makes one request, to the next member when one cannot be reached. The caller closes the body.
-func (c *client) once(ctx context.Context, member int, method, path, kind string, body []byte) (io.ReadCloser, error) {
-	start := member
-	if member == anyMember {
-		start = int(c.at.Load())
-	}
+func (c *client) once(ctx context.Context, method, path, kind string, body []byte) (io.ReadCloser, error) {
+	start := c.at.Load()
 	var all []error
 	for i := range c.bases {
-		n := (start + i) % len(c.bases)
-		resp, err := c.ask(ctx, c.bases[n], method, path, kind, body)
+		n := (int(start) + i) % len(c.bases)
+		req, err := http.NewRequestWithContext(ctx, method, c.bases[n]+path, bytes.NewReader(body))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", c.target, err)
+		}
+		if len(body) > 0 {
+			req.Header.Set("Content-Type", kind)
+		}
+		if c.auth != "" {
+			req.Header.Set("Authorization", c.auth)
+		}
+		resp, err := c.http.Do(req)
 		if err == nil {
-			if member == anyMember {
-				c.at.Store(int32(n))
-			}
+			c.at.Store(int32(n))
 			return c.answer(method, path, resp)
 		}
 		if ctx.Err() != nil {
@@ -202,21 +204,6 @@ func (c *client) once(ctx context.Context, member int, method, path, kind string
 		}
 	}
 	return nil, fmt.Errorf("%s: %w: %w: look at the server and its log", c.target, plugins.ErrUnavailable, errors.Join(all...))
-}
-
-// ask makes one request to one member.
-func (c *client) ask(ctx context.Context, base, method, path, kind string, body []byte) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, base+path, bytes.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	if len(body) > 0 {
-		req.Header.Set("Content-Type", kind)
-	}
-	if c.auth != "" {
-		req.Header.Set("Authorization", c.auth)
-	}
-	return c.http.Do(req)
 }
 
 func (c *client) answer(method, path string, resp *http.Response) (io.ReadCloser, error) {

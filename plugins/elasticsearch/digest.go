@@ -73,13 +73,13 @@ func unquoted(b []byte) []byte {
 // scroll is an open view of one shard. PIT is not used: without _shard_doc, which not every server
 // has, it loses documents at page edges (measured).
 type scroll struct {
-	s      *session
-	member int // that is asked: see near
-	id     string
-	total  int64
-	seen   int64
-	done   bool
-	each   func(*hit) error
+	s     *session
+	c     *client // that asks: see near
+	id    string
+	total int64
+	seen  int64
+	done  bool
+	each  func(*hit) error
 }
 
 // stretch is a part of a shard, by sequence numbers: several can be read at once. Both ends 0: the whole shard.
@@ -134,7 +134,7 @@ func (p stretch) query() string {
 
 // scrollShard opens a view of a shard, or of a part of it, and reads its first page.
 func (s *session) scrollShard(ctx context.Context, x *index, part stretch, each func(*hit) error) (*scroll, error) {
-	sc := &scroll{s: s, member: s.near(ctx, x, part.shard), each: each, total: -1}
+	sc := &scroll{s: s, c: s.near(ctx, x, part.shard), each: each, total: -1}
 	size, err := s.pageSize(ctx, x, part.shard)
 	if err != nil {
 		return sc, err
@@ -179,7 +179,7 @@ func (s *session) endScrolls(ctx context.Context, ids []string) {
 }
 
 func (sc *scroll) page(ctx context.Context, path, body string) error {
-	r, err := sc.s.c.sendTo(ctx, sc.member, http.MethodPost, path, "application/json", []byte(body))
+	r, err := sc.c.send(ctx, http.MethodPost, path, "application/json", []byte(body))
 	if err != nil {
 		return err
 	}

@@ -2,28 +2,27 @@ package elasticsearch
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"net/http"
+	"slices"
 	"sync"
 	"time"
 )
 
-// homes says which member of the estate is which node of the cluster.
+// homes are the nodes of the cluster that are members of the estate.
 type homes struct {
 	mu    sync.Mutex
 	asked bool
-	of    map[string]int // node id → index into the client's bases
+	of    map[string]*client // node id → one that asks this member first
 }
 
 // introduction is how long a member may take to tell its node's id. Without it documents only come by way of another node.
 const introduction = time.Second
 
-// near is the member on whose node a shard's primary lies, or anyMember. Asked there, documents do not travel from node to
-// node before they come, and no second node holds them in its memory.
-func (s *session) near(ctx context.Context, x *index, shard int) int {
+// near asks first the member on whose node a shard's primary lies: documents do not travel from node to node before they
+// come, and no second node holds them in its memory. Where that is not known, any member is asked.
+func (s *session) near(ctx context.Context, x *index, shard int) *client {
 	if len(s.c.bases) == 1 {
-		return anyMember
+		return s.c
 	}
 	s.homes.mu.Lock()
 	defer s.homes.mu.Unlock()
@@ -31,47 +30,38 @@ func (s *session) near(ctx context.Context, x *index, shard int) int {
 		s.homes.of = s.introduce(ctx)
 		s.homes.asked = ctx.Err() == nil
 	}
-	if n, ok := s.homes.of[x.Shards[shard].Node]; ok {
-		return n
+	if c := s.homes.of[x.Shards[shard].Node]; c != nil {
+		return c
 	}
-	return anyMember
+	return s.c
 }
 
 // introduce asks all members at once for the ids of their nodes; those that do not answer are left out.
-func (s *session) introduce(ctx context.Context) map[string]int {
+func (s *session) introduce(ctx context.Context) map[string]*client {
 	ctx, cancel := context.WithTimeout(ctx, introduction)
 	defer cancel()
-	ids := make([]string, len(s.c.bases))
+	bases := s.c.bases
+	ids := make([]string, len(bases))
 	var wg sync.WaitGroup
-	for i, base := range s.c.bases {
-		wg.Go(func() { ids[i] = s.c.nodeID(ctx, base) })
+	for i := range bases {
+		wg.Go(func() { ids[i] = s.c.with(bases[i : i+1]).nodeID(ctx) })
 	}
 	wg.Wait()
-	of := map[string]int{}
+	of := map[string]*client{}
 	for i, id := range ids {
 		if id != "" {
-			of[id] = i
+			of[id] = s.c.with(slices.Concat(bases[i:], bases[:i]))
 		}
 	}
 	return of
 }
 
-// nodeID is the id of the node that answers at one member's address; empty if none does.
-func (c *client) nodeID(ctx context.Context, base string) string {
-	const path = "/_nodes/_local/http?filter_path=nodes.*.name"
-	resp, err := c.ask(ctx, base, http.MethodGet, path, "", nil)
-	if err != nil {
-		return ""
-	}
-	r, err := c.answer(http.MethodGet, path, resp)
-	if err != nil {
-		return ""
-	}
-	defer r.Close()
+// nodeID is the id of the node that answers; empty if none does.
+func (c *client) nodeID(ctx context.Context) string {
 	var ns struct {
 		Nodes map[string]struct{} `json:"nodes"`
 	}
-	if json.NewDecoder(r).Decode(&ns) != nil {
+	if c.get(ctx, "/_nodes/_local/http?filter_path=nodes.*.name", &ns) != nil {
 		return ""
 	}
 	for id := range ns.Nodes {

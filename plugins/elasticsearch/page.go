@@ -48,17 +48,17 @@ func (x *index) within(n int64) int64 {
 func (s *session) sourceBytes(ctx context.Context, x *index, shard int, page int64) (mean, most int64, err error) {
 	sh := x.Shards[shard]
 	width := max(1, sh.MaxNo/sh.Docs) // about one document, if numbers are gone
+	path := fmt.Sprintf("/%s/_search?preference=%s", esc(x.Name), onShard(shard))
 	for _, n := range []int64{2, 16, 128} {
 		if mean*n > page {
 			break
 		}
 		var sum int64
-		sc := &scroll{s: s, member: s.near(ctx, x, shard), total: -1, each: func(h *hit) error {
+		sc := &scroll{s: s, c: s.near(ctx, x, shard), total: -1, each: func(h *hit) error {
 			sum += int64(len(h.Source))
 			most = max(most, int64(len(h.Source)))
 			return nil
 		}}
-		path := fmt.Sprintf("/%s/_search?preference=%s", esc(x.Name), onShard(shard))
 		if err := sc.page(ctx, path, fmt.Sprintf(`{"size":%d,"sort":["_doc"],"track_total_hits":false,"query":%s}`, x.within(n), spread(sh.MaxNo, n, width))); err != nil {
 			return 0, 0, err
 		}

@@ -106,8 +106,11 @@ func (e *estate) memory() error {
 		return err
 	}
 	mem, err := peak(pid)
+	if err != nil {
+		return err
+	}
 	e.b.page.say("\nThe worker's peak memory over all of this: %d MiB; 256 are allowed.\n", mem)
-	return err
+	return nil
 }
 
 // backup is the product's contender; what it stored is told.
