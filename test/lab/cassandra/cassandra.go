@@ -84,8 +84,10 @@ func (e *Engine) Install(ctx context.Context, w io.Writer) error {
 // Prepare makes the passwords, each node's configuration and its nodetool.
 func (e *Engine) Prepare(_ context.Context, members []engine.Member) error {
 	for _, m := range members {
-		if err := os.MkdirAll(filepath.Join(m.Dir, "conf"), 0o700); err != nil {
-			return fmt.Errorf("make the member's directory: %w", err)
+		for _, d := range []string{"conf", "tmp"} {
+			if err := os.MkdirAll(filepath.Join(m.Dir, d), 0o700); err != nil {
+				return fmt.Errorf("make the member's directory: %w", err)
+			}
 		}
 	}
 	shared := members[0].Dir

@@ -182,6 +182,7 @@ func (e *Engine) serverCommand(m engine.Member) ([]string, error) {
 		"-Xms"+heap, "-Xmx"+heap, "-Xss512k", "-XX:+ExitOnOutOfMemoryError", "-XX:ErrorFile="+filepath.Join(m.Dir, "java-crash.log"),
 		"-Dcassandra.config=file://"+filepath.Join(m.Dir, "conf", "cassandra.yaml"),
 		"-Dcassandra.storagedir="+m.Dir,
+		"-Djava.io.tmpdir="+filepath.Join(m.Dir, "tmp"), // a killed server leaves unpacked libraries there
 		"-Dlogback.configurationFile=file:"+filepath.Join(m.Dir, "conf", "logback.xml"),
 		fmt.Sprintf("-Dcassandra.jmx.local.port=%d", m.Ports["jmx"]),
 		"-Dcom.sun.management.jmxremote.authenticate=false",
