@@ -43,7 +43,7 @@ test-go:
 	@go vet ./...
 	@go test -timeout 30m $$(go list ./... | grep -v /test/e2e)
 	@echo "end to end, on its own: its deaths must hit the phase they are meant for"
-	@CSO_LAB_BIN=$(BIN) CSO_KILL_SEED=$(KILL_SEED) go test -timeout 25m ./test/e2e
+	@CSO_LAB_BIN=$(BIN) CSO_KILL_SEED=$(KILL_SEED) go test -timeout 45m ./test/e2e
 
 CASSANDRA_VERSIONS     := 5.0.9 4.1.10 4.0.19
 ELASTICSEARCH_VERSIONS := 7.10.2 7.17.29 8.19.21 2.19.1 2.19.4

@@ -22,7 +22,7 @@ func contextFor(t *testing.T, ms int) (context.Context, context.CancelFunc) {
 // peak watches the heap while do runs, and returns its largest size in MiB. It
 // sets the memory limit that the worker sets: what is garbage does not count for long.
 func peak(do func()) uint64 {
-	defer debug.SetMemoryLimit(debug.SetMemoryLimit(230 << 20))
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(208 << 20))
 	runtime.GC()
 	stop, done := make(chan struct{}), make(chan uint64)
 	go func() {

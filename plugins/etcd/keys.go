@@ -17,7 +17,7 @@ import (
 )
 
 // sortMemory bounds what is held while keys are brought into order: a snapshot
-// is ordered by revision, an artifact by key. A row held takes rowMemory.
+// is ordered by revision, an artifact by key. A row held takes rowMemory beside its key.
 const (
 	sortMemory = 24 << 20
 	rowMemory  = 96
@@ -59,6 +59,7 @@ func (v *view) keys(ctx context.Context, dir string) (_ *keyIter, err error) {
 		}
 	}()
 	var rows []row
+	var names chunks
 	err = each(tx, bucketKey, func(k, b []byte) error {
 		kv, err := parseKeyValue(b)
 		if err != nil {
@@ -68,14 +69,14 @@ func (v *view) keys(ctx context.Context, dir string) (_ *keyIter, err error) {
 		if len(kv.key) == 0 || v.cfg.own(kv.key) {
 			return nil
 		}
-		rows = append(rows, row{kv.key, k, b}) // all of it is the file's, and stays while tx is open
-		if len(rows)*rowMemory >= v.sortMemory {
+		rows = append(rows, row{names.hold(kv.key), names.hold(k), b}) // b is the file's, and stays while tx is open
+		if len(rows)*rowMemory+names.size >= v.sortMemory {
 			if err := it.spill(rows, dir); err != nil {
 				return err
 			}
-			rows = rows[:0]
+			rows, names = rows[:0], chunks{}
 		}
-		return ctx.Err()
+		return errors.Join(v.mapped.pass(len(b)), ctx.Err())
 	})
 	if err != nil {
 		return nil, err
@@ -96,6 +97,22 @@ func (v *view) keys(ctx context.Context, dir string) (_ *keyIter, err error) {
 	}
 	heap.Init(&it.heads)
 	return it, nil
+}
+
+// chunks hold copies of the rows' keys: to compare those of the file would bring all of it into memory.
+type chunks struct {
+	last []byte
+	size int
+}
+
+func (c *chunks) hold(b []byte) []byte {
+	if cap(c.last)-len(c.last) < len(b) {
+		c.last = make([]byte, 0, max(len(b), 256<<10))
+	}
+	c.size += len(b)
+	from := len(c.last)
+	c.last = append(c.last, b...)
+	return c.last[from:len(c.last):len(c.last)]
 }
 
 func (it *keyIter) spill(rows []row, dir string) error {
@@ -154,7 +171,7 @@ func (it *keyIter) next() (key, record []byte, err error) {
 			return nil, nil, err
 		}
 		it.buf = it.v.record(kv, it.buf)
-		return kv.key, it.buf, nil
+		return kv.key, it.buf, it.v.mapped.pass(len(last.data))
 	}
 	return nil, nil, io.EOF
 }

@@ -2,10 +2,14 @@ package etcd
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -92,4 +96,85 @@ func TestKeysAreSorted(t *testing.T) {
 	if v.revision != 19_999 {
 		t.Errorf("revision %d, want 19999", v.revision)
 	}
+}
+
+// TestLargeSnapshotStaysOutside walks 160 MB of rows, and watches how much of the file is this process's memory.
+func TestLargeSnapshotStaysOutside(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "db")
+	db, err := bolt.Open(file, 0o600, &bolt.Options{NoSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const rows = 40_000
+	rng := rand.New(rand.NewPCG(1, 2))
+	err = db.Update(func(tx *bolt.Tx) error {
+		b, err := tx.CreateBucket(bucketKey)
+		if err != nil {
+			return err
+		}
+		for rev, n := range rng.Perm(rows) {
+			p, err := proto.Marshal(&mvccpb.KeyValue{Key: fmt.Appendf(nil, "k%d", n), Value: make([]byte, 4000)})
+			if err != nil {
+				return err
+			}
+			at := append(binary.BigEndian.AppendUint64(nil, uint64(rev+2)), '_')
+			if err := b.Put(binary.BigEndian.AppendUint64(at, 0), p); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err = errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	v, err := openView(t.Context(), &config{}, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.close()
+	before := fileMemory(t)
+	it, err := v.keys(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	most, n := fileMemory(t), 0
+	for ; ; n++ {
+		if _, _, err := it.next(); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if n%100 == 0 {
+			most = max(most, fileMemory(t))
+		}
+	}
+	if err := it.close(); err != nil {
+		t.Error(err)
+	}
+	if n != rows {
+		t.Errorf("%d rows, want %d", n, rows)
+	}
+	if grown := most - before; grown > 80<<10 {
+		t.Errorf("%d MiB of the file were in memory at once", grown>>10)
+	}
+}
+
+// fileMemory is how much of this process's memory is files, in KiB (proc(5), status).
+func fileMemory(t *testing.T) int {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for l := range strings.Lines(string(b)) {
+		if v, ok := strings.CutPrefix(l, "RssFile:"); ok {
+			n, err := strconv.Atoi(strings.Fields(v)[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+	}
+	t.Fatal("the kernel does not tell")
+	return 0
 }

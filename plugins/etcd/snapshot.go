@@ -130,6 +130,7 @@ type view struct {
 	known    *memory // nil: of no live cluster
 
 	sortMemory int
+	mapped     mapped
 
 	leases map[int64]leaseTimes // without the product's own
 	auth   bool
@@ -162,7 +163,11 @@ func openView(ctx context.Context, cfg *config, path string) (*view, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the snapshot %s: %w", filepath.Base(path), err)
 	}
-	v := &view{cfg: cfg, db: db, path: path, sortMemory: sortMemory, leases: map[int64]leaseTimes{}, users: map[string]*authpb.User{}, roles: map[string]*authpb.Role{}}
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open the snapshot: %w", err), db.Close())
+	}
+	v := &view{cfg: cfg, db: db, mapped: mapOf(db, st.Size()), path: path, sortMemory: sortMemory, leases: map[int64]leaseTimes{}, users: map[string]*authpb.User{}, roles: map[string]*authpb.Role{}}
 	err = db.View(func(tx *bolt.Tx) error {
 		v.revision = revisionOf(tx)
 		if b := tx.Bucket(bucketAuth); b != nil {
