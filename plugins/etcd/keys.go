@@ -171,7 +171,7 @@ func (it *keyIter) next() (key, record []byte, err error) {
 			return nil, nil, err
 		}
 		it.buf = it.v.record(kv, it.buf)
-		return kv.key, it.buf, it.v.mapped.pass(len(last.data))
+		return kv.key, it.buf, it.v.mapped.pass(len(last.data) + rowReach)
 	}
 	return nil, nil, io.EOF
 }

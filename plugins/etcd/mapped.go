@@ -10,7 +10,7 @@ import (
 const (
 	// mappedMost is how much may be read of a file before what was read is given back.
 	mappedMost = 32 << 20
-	// rowReach is what reading a row maps beside it: Linux maps up to 16 pages around one that is asked for.
+	// rowReach is what a row out of order maps beside itself: Linux maps up to 16 pages around one that is asked for.
 	rowReach = 32 << 10
 )
 
@@ -26,10 +26,10 @@ func mapOf(db *bolt.DB, size int64) mapped {
 	return mapped{start: db.Info().Data, size: uintptr(size)}
 }
 
-// pass counts a row that was read, and gives back what was read when it is much. Slices of the
+// pass counts bytes that were read, and gives back what was read when it is much. Slices of the
 // file stay valid: their pages come back from the page cache, or from the file, when they are used.
-func (m *mapped) pass(row int) error {
-	if m.read += row + rowReach; m.read < mappedMost {
+func (m *mapped) pass(n int) error {
+	if m.read += n; m.read < mappedMost {
 		return nil
 	}
 	m.read = 0
