@@ -18,51 +18,61 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// TestKeysAreSorted compares the sort, with and without spilling to files, with a map.
-func TestKeysAreSorted(t *testing.T) {
+// viewOf opens a snapshot that holds the rows that fill puts; a deletion has no value.
+func viewOf(t *testing.T, cfg *config, fill func(put func(rev int, key string, value []byte) error) error) *view {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "db")
-	db, err := bolt.Open(file, 0o600, nil)
+	db, err := bolt.Open(file, 0o600, &bolt.Options{NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	rng := rand.New(rand.NewPCG(1, 2))
-	want := map[string]string{}
 	err = db.Update(func(tx *bolt.Tx) error {
 		b, err := tx.CreateBucket(bucketKey)
 		if err != nil {
 			return err
 		}
-		for rev := uint64(2); rev < 20_000; rev++ {
-			key, value := fmt.Sprintf("k%d", rng.IntN(3000)), fmt.Sprint(rev)
-			at := append(binary.BigEndian.AppendUint64(nil, rev), '_')
+		return fill(func(rev int, key string, value []byte) error {
+			at := append(binary.BigEndian.AppendUint64(nil, uint64(rev)), '_')
 			at = binary.BigEndian.AppendUint64(at, 0)
-			kv := &mvccpb.KeyValue{Key: []byte(key), Value: []byte(value)}
-			if rng.IntN(4) == 0 {
-				at, kv.Value = append(at, 't'), nil
-				delete(want, key)
-			} else {
-				want[key] = value
+			if value == nil {
+				at = append(at, 't')
 			}
-			p, err := proto.Marshal(kv)
+			p, err := proto.Marshal(&mvccpb.KeyValue{Key: []byte(key), Value: value})
 			if err != nil {
 				return err
 			}
-			if err := b.Put(at, p); err != nil {
+			return b.Put(at, p)
+		})
+	})
+	if err = errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	v, err := openView(t.Context(), cfg, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// TestKeysAreSorted compares the sort, with and without spilling to files, with a map.
+func TestKeysAreSorted(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	want := map[string]string{}
+	v := viewOf(t, &config{switchKey: "k1"}, func(put func(int, string, []byte) error) error {
+		for rev := 2; rev < 20_000; rev++ {
+			key, value := fmt.Sprintf("k%d", rng.IntN(3000)), fmt.Append(nil, rev)
+			if rng.IntN(4) == 0 {
+				value = nil
+				delete(want, key)
+			} else {
+				want[key] = string(value)
+			}
+			if err := put(rev, key, value); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
-	v, err := openView(t.Context(), &config{switchKey: "k1"}, file)
-	if err != nil {
-		t.Fatal(err)
-	}
 	defer v.close()
 	delete(want, "k1")
 	for _, memory := range []int{sortMemory, 64 << 10} {
@@ -100,37 +110,15 @@ func TestKeysAreSorted(t *testing.T) {
 
 // TestLargeSnapshotStaysOutside walks 160 MB of rows, and watches how much of the file is this process's memory.
 func TestLargeSnapshotStaysOutside(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "db")
-	db, err := bolt.Open(file, 0o600, &bolt.Options{NoSync: true})
-	if err != nil {
-		t.Fatal(err)
-	}
 	const rows = 40_000
-	rng := rand.New(rand.NewPCG(1, 2))
-	err = db.Update(func(tx *bolt.Tx) error {
-		b, err := tx.CreateBucket(bucketKey)
-		if err != nil {
-			return err
-		}
-		for rev, n := range rng.Perm(rows) {
-			p, err := proto.Marshal(&mvccpb.KeyValue{Key: fmt.Appendf(nil, "k%d", n), Value: make([]byte, 4000)})
-			if err != nil {
-				return err
-			}
-			at := append(binary.BigEndian.AppendUint64(nil, uint64(rev+2)), '_')
-			if err := b.Put(binary.BigEndian.AppendUint64(at, 0), p); err != nil {
+	v := viewOf(t, &config{}, func(put func(int, string, []byte) error) error {
+		for rev, n := range rand.New(rand.NewPCG(1, 2)).Perm(rows) {
+			if err := put(rev+2, fmt.Sprintf("k%d", n), make([]byte, 4000)); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	if err = errors.Join(err, db.Close()); err != nil {
-		t.Fatal(err)
-	}
-	v, err := openView(t.Context(), &config{}, file)
-	if err != nil {
-		t.Fatal(err)
-	}
 	defer v.close()
 	before := fileMemory(t)
 	it, err := v.keys(t.Context(), t.TempDir())
